@@ -1,0 +1,1 @@
+"""Billing keeps the books: lots, transfers, purchases and statements."""

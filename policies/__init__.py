@@ -1,0 +1,1 @@
+"""Policies decide: pure rules over values, without I/O, clock or randomness."""

@@ -1,0 +1,1 @@
+"""Quota admits: it joins limits and books in one step."""
