@@ -1,0 +1,36 @@
+"""What every test may ask for."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+# A failure prints a blob that reproduces it anywhere. No deadline: the machine may be busy.
+settings.register_profile(
+    "ci",
+    print_blob=True,
+    deadline=None,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+# Before a release, or where a rule is changed: HYPOTHESIS_PROFILE=deep make test
+settings.register_profile("deep", settings.get_profile("ci"), max_examples=2000)
+# tests.sabotage asks whether a test turns red, not for the smallest example.
+settings.register_profile(
+    "sabotage", settings.get_profile("ci"), phases=[Phase.explicit, Phase.generate]
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of example policy files and recorded demand that lies beside the project."""
+    folder = PROJECT.parent / "shared"
+    if not folder.is_dir():
+        pytest.skip("no folder ../shared beside the project: its examples were not tried")
+    return folder
