@@ -1,0 +1,182 @@
+"""What a denial says besides no: when asking again will succeed, and what would get the request through now.
+
+Both are found by deciding again, so that they are as exact as the decision is: at `retry_at` the same request is
+granted if nothing else happens until then (open grants run into their expiry), and at no earlier instant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Final
+
+from policies.decision import Decision, Offer, Price
+from policies.errors import InvalidRequest
+from policies.operation import Operation
+from policies.policy import Asked
+from policies.request import AttributeValue, Circumstances, Request
+from policies.state import History, LotView
+from policies.units import div_ceil
+from policies.waterfall import decide
+
+if TYPE_CHECKING:
+    from policies.policy_set import PolicySet
+    from policies.rules import Ruleset
+
+STEPS_MAX: Final = 500
+"""How many instants are tried for `retry_at` before giving up on it."""
+
+SMALLER_MAX: Final = 24
+"""How many smaller requests are tried for an offer."""
+
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """When waiting helps, and what else does."""
+
+    retry_at: datetime | None
+    offers: tuple[Offer, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """A denied request with all that it was decided from."""
+
+    policy_set: PolicySet
+    rules: Ruleset
+    request: Request
+    circumstances: Circumstances
+    history: History
+    now: datetime
+
+    def granted(self, request: Request | None = None, history: History | None = None) -> bool:
+        return self.decide(request, history).granted
+
+    def decide(self, request: Request | None = None, history: History | None = None) -> Decision:
+        asked = request or self.request
+        return decide(asked, self.rules, self.circumstances, history or self.history, self.now)
+
+
+def advise(
+    policy_set: PolicySet, rules: Ruleset, request: Request, circumstances: Circumstances, history: History, now: datetime
+) -> Advice:
+    """Find out what would help a request that was denied."""
+    if circumstances.frozen:
+        return Advice(None, ())
+    case = _Case(policy_set, rules, request, circumstances, history, now)
+    retry_at = _retry_at(case)
+    offers = [Offer("wait", at=retry_at)] if retry_at is not None else []
+    offers.extend(_consent(case))
+    offers.extend(_buy(case))
+    offers.extend(_smaller(case))
+    offers.extend(_upgrade(case))
+    return Advice(retry_at, tuple(offers))
+
+
+def _retry_at(case: _Case) -> datetime | None:
+    """Step from one instant at which some policy's answer may improve to the next, until the request is granted."""
+    now = case.now
+    for _ in range(STEPS_MAX):
+        chances = [at for at in _chances(case, now) if at > now]
+        if not chances:
+            return None
+        now = min(chances)
+        if decide(case.request, case.rules, case.circumstances, case.history, now).granted:
+            return now
+    return None
+
+
+def _chances(case: _Case, now: datetime) -> Iterator[datetime]:
+    asked = case.rules.asked(case.request, case.circumstances)
+    for limit in case.rules.limits_of(case.circumstances):
+        at = limit.next_chance(_weighing(asked, 0), case.history, now)
+        if at is not None:
+            yield at
+    for source in case.rules.sources:
+        units = case.rules.units(source, case.request.attributes)
+        at = source.next_chance(_weighing(asked, units), case.history, now)
+        if at is not None:
+            yield at
+
+
+def _weighing(asked: Asked, units: int) -> Asked:
+    return replace(asked, units=units)
+
+
+def _consent(case: _Case) -> Iterator[Offer]:
+    if case.request.consent is True:
+        return
+    decision = case.decide(replace(case.request, consent=True))
+    paid = [allocation for allocation in decision.allocations if allocation.lot_id is not None]
+    if decision.granted and paid:
+        currencies = {allocation.currency for allocation in paid if allocation.price_minor}
+        total = sum(allocation.price_minor for allocation in paid)
+        price = Price(total, str(*currencies)) if len(currencies) == 1 else None
+        yield Offer("consent", source=paid[0].source, units=sum(part.units for part in paid), price=price)
+    elif decision.granted:
+        yield Offer("consent", source=decision.allocations[0].source if decision.allocations else None)
+
+
+def _buy(case: _Case) -> Iterator[Offer]:
+    """Offer each pack that would get the request through, with as many of it as that takes."""
+    credits_source = next((source for source in case.rules.sources if source.paid), None)
+    if credits_source is None:
+        return
+    need = case.rules.units(credits_source, case.request.attributes)
+    missing = need - sum(lot.available for lot in case.history.lots(case.now))
+    if missing <= 0:
+        return
+    for name, pack in case.policy_set.packs.items():
+        quantity = div_ceil(missing, pack.units)
+        try:
+            each = pack.price_in(case.policy_set.currency, case.policy_set.currency)
+        except InvalidRequest:
+            continue
+        price, units = Price(each.minor * quantity, each.currency), pack.units * quantity
+        lot = LotView("offered", units, price.minor, price.currency, units, pack.priority, None, case.now, 1 << 62)
+        richer = replace(case.history, all_lots=(*case.history.all_lots, lot))
+        if case.granted(replace(case.request, consent=True), richer):
+            yield Offer("buy", source=credits_source.label, units=units, pack=name, quantity=quantity, price=price)
+
+
+def _smaller(case: _Case) -> Iterator[Offer]:
+    """Offer the heaviest request that differs in one attribute and would be granted."""
+    operation = case.rules.operation
+    tried = 0
+    for attributes in sorted(_lighter(case, operation), key=lambda pair: -pair[0]):
+        tried += 1
+        if tried > SMALLER_MAX:
+            return
+        if case.granted(replace(case.request, attributes=attributes[1])):
+            yield Offer("smaller", attributes=attributes[1], units=attributes[0])
+            return
+
+
+def _lighter(case: _Case, operation: Operation) -> Iterator[tuple[int, dict[str, AttributeValue]]]:
+    if not case.rules.sources:
+        return
+    first = case.rules.sources[0]
+    own = case.rules.units(first, case.request.attributes)
+    for name, attribute in operation.attributes.items():
+        for value in (attribute.values() or ())[:1000]:
+            attributes = {**case.request.attributes, name: value}
+            try:
+                units = case.rules.units(first, attributes)
+            except InvalidRequest:
+                continue
+            if units < own:
+                yield units, attributes
+
+
+def _upgrade(case: _Case) -> Iterator[Offer]:
+    """Offer each plan that is sold and under which the request would be granted now."""
+    for name in case.policy_set.plans:
+        plan = case.policy_set.plan(name)
+        if name == case.circumstances.plan or plan.price is None:
+            continue
+        rules = case.policy_set.rules(name, case.request.operation)
+        circumstances = replace(case.circumstances, plan=name)
+        if decide(case.request, rules, circumstances, case.history, case.now).granted:
+            yield Offer("upgrade", plan=name, price=plan.price_in(case.policy_set.currency))
