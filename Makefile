@@ -10,6 +10,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # Give PYTHON=... to choose the interpreter of the virtual environment yourself.
 PYTHON ?=
+CANDIDATES := $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
 # Extra arguments: make test ARGS="-k ledger", make sabotage ARGS="--only balanced"
 ARGS ?=
 
@@ -20,17 +21,19 @@ help: ## list the targets
 
 venv: $(STAMP) ## create .venv from requirements.txt (nothing to do when it is up to date)
 
+# An environment that was once complete is brought up to date in place; any other is made anew.
 $(STAMP): pyproject.toml requirements.txt
-	@python=""; \
-	for candidate in $(if $(PYTHON),$(PYTHON),python3 python3.13 python3.12 python3.11); do \
-	  if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then python="$$candidate"; break; fi; \
-	done; \
-	if [ -z "$$python" ]; then echo "make: Comptroller needs Python 3.11 or newer; none of $(if $(PYTHON),$(PYTHON),python3 python3.13 python3.12 python3.11) is one. Install it, or name it: make venv PYTHON=/path/to/python" >&2; exit 1; fi; \
-	if ! "$$python" -c 'import venv, ensurepip' >/dev/null 2>&1; then echo "make: $$python has no venv module. Install it (Debian and Ubuntu: apt-get install python3-venv) and run make again" >&2; exit 1; fi; \
-	echo "Creating $(VENV) with $$("$$python" --version)"; \
-	"$$python" -m venv --clear $(VENV)
-	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --require-hashes -r requirements.txt
-	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@suits() { "$$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; }; \
+	if [ -n "$(PYTHON)" ] || [ ! -e $@ ] || ! suits $(BIN)/python; then \
+	  python=""; \
+	  for candidate in $(CANDIDATES); do if suits "$$candidate"; then python="$$candidate"; break; fi; done; \
+	  if [ -z "$$python" ]; then echo "make: Comptroller needs Python 3.11 or newer, and none of these is: $(CANDIDATES). Install it, or name it: make venv PYTHON=/path/to/python" >&2; exit 1; fi; \
+	  if ! "$$python" -c 'import venv, ensurepip' >/dev/null 2>&1; then echo "make: $$python has no venv module. Install it (Debian and Ubuntu: apt-get install python3-venv) and run make again" >&2; exit 1; fi; \
+	  echo "Creating $(VENV) with $$("$$python" --version)"; \
+	  "$$python" -m venv --clear $(VENV); \
+	fi
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 demo: $(STAMP) ## run the main job on an embedded database and print its report

@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
+from xdist.scheduler import LoadScopeScheduling
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from sybil import Document, Region
+    from xdist.remote import Producer
 
 
 class ReasonedSkipParser(SkipParser):
@@ -59,14 +61,18 @@ pytest_collect_file = Sybil(
 ).pytest()
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_cmdline_main(config: pytest.Config) -> None:
-    """With several workers, keep the tests that share a page on one of them."""
-    if config.getoption("numprocesses", default=None) and config.option.dist == "no":
-        config.option.dist = "loadgroup"
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling | None:
+    """With several workers, keep the blocks of a page on one of them.
+
+    (pytest-xdist's own groups, `--dist loadgroup`, have no effect under pytest 9.2.)
+    """
+    return PageScheduling(config, log) if config.getvalue("dist") == "load" else None
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.path.suffix == ".md":
-            item.add_marker(pytest.mark.xdist_group(str(item.path)))
+class PageScheduling(LoadScopeScheduling):
+    """Hand out pages whole, and every other test by itself."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path, _, _ = nodeid.partition("::")
+        return path if path.endswith(".md") else nodeid

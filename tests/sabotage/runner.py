@@ -78,14 +78,14 @@ def try_out(sabotage: Sabotage, project: Path) -> Outcome:
 
 
 def _judge(copy: Path, tests: Sequence[str]) -> tuple[Result, str]:
-    noticed_by = []
+    noticed_by: dict[str, None] = {}
     for test in tests:
         run = run_tests(copy, [test])
         if run.code == _PYTEST_PASSED:
             return Result.GREEN, f"passes: {test}"
         if run.code != _PYTEST_FAILED:
             return Result.BROKEN, f"pytest ended with {run.code}: {run.last_line}"
-        noticed_by.append(run.first_failure or test)
+        noticed_by[run.first_failure or test] = None
     return (Result.RED, ", ".join(noticed_by)) if noticed_by else (Result.GREEN, "names no test")
 
 
