@@ -31,7 +31,6 @@ SMALLER_MAX: Final = 24
 """How many smaller requests are tried for an offer."""
 
 
-
 @dataclass(frozen=True, slots=True)
 class Advice:
     """When waiting helps, and what else does."""
@@ -60,7 +59,12 @@ class _Case:
 
 
 def advise(
-    policy_set: PolicySet, rules: Ruleset, request: Request, circumstances: Circumstances, history: History, now: datetime
+    policy_set: PolicySet,
+    rules: Ruleset,
+    request: Request,
+    circumstances: Circumstances,
+    history: History,
+    now: datetime,
 ) -> Advice:
     """Find out what would help a request that was denied."""
     if circumstances.frozen:
@@ -114,9 +118,13 @@ def _consent(case: _Case) -> Iterator[Offer]:
         currencies = {allocation.currency for allocation in paid if allocation.price_minor}
         total = sum(allocation.price_minor for allocation in paid)
         price = Price(total, str(*currencies)) if len(currencies) == 1 else None
-        yield Offer("consent", source=paid[0].source, units=sum(part.units for part in paid), price=price)
+        yield Offer(
+            "consent", source=paid[0].source, units=sum(part.units for part in paid), price=price
+        )
     elif decision.granted:
-        yield Offer("consent", source=decision.allocations[0].source if decision.allocations else None)
+        yield Offer(
+            "consent", source=decision.allocations[0].source if decision.allocations else None
+        )
 
 
 def _buy(case: _Case) -> Iterator[Offer]:
@@ -135,10 +143,27 @@ def _buy(case: _Case) -> Iterator[Offer]:
         except InvalidRequest:
             continue
         price, units = Price(each.minor * quantity, each.currency), pack.units * quantity
-        lot = LotView("offered", units, price.minor, price.currency, units, pack.priority, None, case.now, 1 << 62)
+        lot = LotView(
+            "offered",
+            units,
+            price.minor,
+            price.currency,
+            units,
+            pack.priority,
+            None,
+            case.now,
+            1 << 62,
+        )
         richer = replace(case.history, all_lots=(*case.history.all_lots, lot))
         if case.granted(replace(case.request, consent=True), richer):
-            yield Offer("buy", source=credits_source.label, units=units, pack=name, quantity=quantity, price=price)
+            yield Offer(
+                "buy",
+                source=credits_source.label,
+                units=units,
+                pack=name,
+                quantity=quantity,
+                price=price,
+            )
 
 
 def _smaller(case: _Case) -> Iterator[Offer]:

@@ -2,75 +2,95 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, TypeAdapter
 
 from policies.fields import Amount, Name, PositiveNumber
+from policies.part import AT_KEY, Fault, Part
 from policies.request import AttributeValue
-from policies.table import Linear, Table, evaluate
+from policies.table import Linear, Table, evaluate, formula_by_shape
 from policies.units import SECONDS_PER_HOUR, micro_usd
 
+_amount: TypeAdapter[Decimal] = TypeAdapter(Amount)
+Formula = Annotated[Amount | Table | Linear, formula_by_shape(_amount)]
 
-class Gpu(BaseModel):
+
+class Gpu(Part):
     """A type of GPU and its price."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    usd_per_hour: PositiveNumber = Field(
+        description="Price of one GPU for one hour, in US dollars."
+    )
 
-    usd_per_hour: PositiveNumber = Field(description="Price of one GPU for one hour, in US dollars.")
 
-
-class GpuCost(BaseModel):
+class GpuCost(Part):
     """Links a request to its estimated GPU cost: GPU seconds at a GPU's price, or dollars directly."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     gpu: Name | None = Field(default=None, description="The GPU type it runs on, one of `gpus`.")
-    gpu_seconds: Amount | Table | Linear | None = Field(
+    gpu_seconds: Formula | None = Field(
         default=None, description="Seconds on the GPU: a number, {by, table} or {base, each}."
     )
-    usd: Amount | Table | Linear | None = Field(
-        default=None, description="Dollars directly, for a vendor's API: a number, {by, table} or {base, each}."
+    usd: Formula | None = Field(
+        default=None,
+        description="Dollars directly, for a vendor's API: a number, {by, table} or {base, each}.",
     )
     ceiling_gpu_seconds: PositiveNumber | None = Field(
-        default=None, description="The most that is estimated, and the estimate where there is no other."
+        default=None,
+        description="The most that is estimated, and the estimate where there is no other.",
     )
 
-    @model_validator(mode="before")
     @classmethod
-    def _one_way(cls, value: Any) -> Any:
-        if not isinstance(value, Mapping):
-            raise ValueError("write {gpu, gpu_seconds}, or {usd}")
+    def faults(cls, value: Mapping[str, Any]) -> Iterator[Fault]:
+        """Return what is wrong with the combination of keys: it takes one way to a cost."""
         if ("usd" in value) == ("gpu_seconds" in value):
-            raise ValueError("give `gpu` with `gpu_seconds`, or `usd`, and not both")
-        if ("usd" in value) and ({"gpu", "ceiling_gpu_seconds"} & set(value)):
-            raise ValueError("`usd` is the whole cost: `gpu` and `ceiling_gpu_seconds` go with `gpu_seconds`")
-        if ("gpu_seconds" in value) and "gpu" not in value:
-            raise ValueError("`gpu_seconds` needs a `gpu`, one of `gpus`")
-        return value
+            what = "not both" if "usd" in value else "one of them"
+            yield Fault((), f"give `gpu` with `gpu_seconds`, or `usd`: {what}")
+        elif "usd" in value:
+            for key in ("gpu", "ceiling_gpu_seconds"):
+                if key in value:
+                    yield Fault((key,), "goes with `gpu_seconds`: `usd` is the whole cost", AT_KEY)
+        elif "gpu" not in value:
+            yield Fault((), "`gpu` is missing: `gpu_seconds` needs one of `gpus`")
 
     @property
     def formula(self) -> Decimal | Table | Linear:
         """The seconds or dollars, as written."""
-        return self.usd if self.gpu_seconds is None else self.gpu_seconds  # type: ignore[return-value]
+        formula = self.usd if self.gpu_seconds is None else self.gpu_seconds
+        assert formula is not None, "one of them is given"
+        return formula
 
-    def estimate_micro_usd(self, attributes: Mapping[str, AttributeValue], gpus: Mapping[str, Gpu]) -> int:
+    def estimate_micro_usd(
+        self, attributes: Mapping[str, AttributeValue], gpus: Mapping[str, Gpu]
+    ) -> int:
         """Return the estimated cost in micro-dollars, rounded up once.
 
         Raises:
             LookupError: the formula has no value for these attributes, and there is no ceiling.
         """
-        amount = evaluate(self.formula, attributes)
         if self.gpu is None:
+            amount = evaluate(self.formula, attributes)
             if amount is None:
                 raise LookupError("no cost for these attributes")
             return micro_usd(amount)
-        ceiling = None if self.ceiling_gpu_seconds is None else Fraction(self.ceiling_gpu_seconds)
-        known = [seconds for seconds in (amount, ceiling) if seconds is not None]
-        if not known:
-            raise LookupError("no GPU time for these attributes, and no ceiling_gpu_seconds")
-        price = Fraction(gpus[self.gpu].usd_per_hour)
-        return micro_usd(min(known) * price / SECONDS_PER_HOUR)
+        seconds = self.estimate_seconds(attributes)
+        return micro_usd(seconds * Fraction(gpus[self.gpu].usd_per_hour) / SECONDS_PER_HOUR)
+
+    def estimate_seconds(self, attributes: Mapping[str, AttributeValue]) -> Fraction:
+        """Return the estimated GPU time in seconds, exactly: zero where dollars are given directly.
+
+        Raises:
+            LookupError: the formula has no value for these attributes, and there is no ceiling.
+        """
+        if self.gpu_seconds is None:
+            return Fraction(0)
+        seconds = evaluate(self.gpu_seconds, attributes)
+        if self.ceiling_gpu_seconds is None:
+            if seconds is None:
+                raise LookupError("no GPU time for these attributes, and no ceiling_gpu_seconds")
+            return seconds
+        ceiling = Fraction(self.ceiling_gpu_seconds)
+        return ceiling if seconds is None else min(seconds, ceiling)

@@ -58,7 +58,9 @@ def zone_named(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise InvalidRequest(f"unknown time zone `{name!s:.60}`: use an IANA name such as Europe/Berlin") from None
+        raise InvalidRequest(
+            f"unknown time zone `{name!s:.60}`: use an IANA name such as Europe/Berlin"
+        ) from None
 
 
 def add_months(instant: datetime, months: int) -> datetime:
@@ -87,7 +89,9 @@ class Length:
         """
         match = _LENGTH.match(text.strip())
         if not match or int(match[1]) == 0:
-            raise ValueError(f"`{text:.40}` is not a length of time: write one such as 30s, 5m, 24h, 7d, 12mo or 1y")
+            raise ValueError(
+                f"`{text:.40}` is not a length of time: write one such as 30s, 5m, 24h, 7d, 12mo or 1y"
+            )
         count, unit = int(match[1]), match[2]
         months = count * _MONTHS.get(unit, 0)
         length = cls(months=months, micros=count * _SECONDS.get(unit, 0) * 1_000_000)

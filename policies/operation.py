@@ -2,60 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import numbers
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
-from typing import Any, Final, Literal
+from functools import cached_property
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, TypeAdapter, model_validator
 
 from policies.errors import InvalidRequest
-from policies.fields import LengthOfTime, Name, Number, PositiveInt, canonical_decimal
+from policies.fields import (
+    Flag,
+    LengthOfTime,
+    Name,
+    Number,
+    PositiveInt,
+    as_decimal,
+)
 from policies.gpu_cost import GpuCost
 from policies.instants import Length
+from policies.part import AT_KEY, ByShape, Fault, Part, canonical_decimal, refusal
 from policies.request import AttributeValue
-from policies.suggest import did_you_mean
-from policies.table import Linear, Table, evaluate, spelled
-from policies.units import INT64_MAX, UNITS_MAX
+from policies.suggest import did_you_mean, one_line, shown
+from policies.table import Linear, Table, evaluate, formula_by_shape, is_formula, spelled
+from policies.units import UNITS_MAX
 
 TEXT_MAX: Final = 500
 VALUES_MAX: Final = 10_000
 HOUR: Final = Length.parse("1h")
 
-Weight = PositiveInt | Table | Linear
+Kind = Literal["string", "integer", "decimal", "boolean"]
 
 
-class Attribute(BaseModel):
-    """An attribute of an operation: its type, and which values are allowed. Without a default it must be given."""
+class Attribute(Part):
+    """An attribute of an operation: its type and allowed values. Without a default it must be given."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    type: Literal["string", "integer", "decimal", "boolean"] = Field(description="The type of its values.")
-    choices: tuple[Any, ...] | None = Field(default=None, description="The only values allowed.", min_length=1)
+    type: Kind = Field(description="The type of its values: string, integer, decimal or boolean.")
+    choices: tuple[Any, ...] | None = Field(
+        default=None, description="The only values allowed.", min_length=1
+    )
     default: Any = Field(default=None, description="Its value where a request names none.")
     min: Number | None = Field(default=None, description="The least value, for numbers.")
     max: Number | None = Field(default=None, description="The greatest value, for numbers.")
 
     @model_validator(mode="before")
     @classmethod
-    def _exact_decimals(cls, value: Any) -> Any:
-        if isinstance(value, Mapping) and value.get("type") == "decimal":
-            decimals = {
-                name: _as_decimal(value[name]) for name in ("default", "choices") if value.get(name) is not None
+    def _exact_numbers(cls, value: Any) -> Any:
+        # Equal numbers get one spelling, so that they give one content hash.
+        if isinstance(value, Mapping) and value.get("type") in ("integer", "decimal"):
+            numbers = {
+                name: _as_number(value[name], value["type"])
+                for name in ("default", "choices")
+                if value.get(name) is not None
             }
-            return {**value, **decimals}
+            return {**value, **numbers}
         return value
 
     @model_validator(mode="after")
     def _consistent(self) -> Attribute:
-        if self.type in ("string", "boolean") and (self.min is not None or self.max is not None):
-            raise ValueError(f"`min` and `max` are for numbers, not for a {self.type}")
-        if self.min is not None and self.max is not None and self.min > self.max:
-            raise ValueError(f"`min` {self.min} is above `max` {self.max}")
-        for value in (*(self.choices or ()), *(() if self.default is None else (self.default,))):
-            try:
-                self.normalise("value", value)
-            except InvalidRequest as error:
-                raise ValueError(str(error)) from None
+        faults = [*self._range_faults()]
+        if not faults:
+            faults += self._value_faults()
+        if faults:
+            raise refusal(faults)
         return self
 
     @property
@@ -70,19 +79,16 @@ class Attribute(BaseModel):
             InvalidRequest: it is of another type, or not allowed.
         """
         typed = self._typed(name, value)
-        if self.choices is not None and typed not in tuple(self._typed(name, choice) for choice in self.choices):
-            allowed = ", ".join(spelled(choice) for choice in self.choices)
-            raise InvalidRequest(f"`{name}` must be one of {allowed}, not `{spelled(typed)}`")
-        if not isinstance(typed, str) and (
-            (self.min is not None and typed < self.min) or (self.max is not None and typed > self.max)
-        ):
-            raise InvalidRequest(f"`{name}` must be {self._range()}, not `{spelled(typed)}`")
+        if self._allowed is not None and typed not in self._allowed:
+            allowed = ", ".join(spelled(choice) for choice in self._allowed)
+            raise InvalidRequest(f"`{name}` must be one of {allowed}, not {shown(typed)}")
+        self._within(name, typed)
         return typed
 
     def values(self) -> tuple[AttributeValue, ...] | None:
         """Return all allowed values, or None where they cannot be listed."""
-        if self.choices is not None:
-            return tuple(self._typed("choice", choice) for choice in self.choices)
+        if self._allowed is not None:
+            return tuple(self._allowed)
         if self.type == "boolean":
             return (False, True)
         if self.type == "integer" and self.min is not None and self.max is not None:
@@ -92,13 +98,64 @@ class Attribute(BaseModel):
 
     def least(self) -> Decimal | None:
         """Return the least allowed number, or None where there is no bound."""
-        listed = [Decimal(value) for value in self.values() or () if not isinstance(value, str)]
-        return min(listed) if listed else self.min
+        return min(self._numbers, default=self.min)
 
     def greatest(self) -> Decimal | None:
         """Return the greatest allowed number, or None where there is no bound."""
-        listed = [Decimal(value) for value in self.values() or () if not isinstance(value, str)]
-        return max(listed) if listed else self.max
+        return max(self._numbers, default=self.max)
+
+    @cached_property
+    def _allowed(self) -> dict[AttributeValue, None] | None:
+        if self.choices is None:
+            return None
+        return dict.fromkeys(self._typed("choices", choice) for choice in self.choices)
+
+    @cached_property
+    def _numbers(self) -> tuple[Decimal, ...]:
+        listed = self.values() or ()
+        return tuple(Decimal(value) for value in listed if not isinstance(value, str))
+
+    def _range_faults(self) -> Iterator[Fault]:
+        for key, bound in (("min", self.min), ("max", self.max)):
+            if bound is not None and self.type in ("string", "boolean"):
+                yield Fault((key,), f"is for numbers: leave it out of a {self.type}")
+            elif (
+                bound is not None and self.type == "integer" and bound != bound.to_integral_value()
+            ):
+                yield Fault((key,), f"must be a whole number as its type is, not {shown(bound)}")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            yield Fault(("min",), f"must not be above `max`, but {self.min} is above {self.max}")
+
+    def _value_faults(self) -> Iterator[Fault]:
+        seen: dict[AttributeValue, None] = {}
+        for index, choice in enumerate(self.choices or ()):
+            try:
+                typed = self._typed("choices", choice)
+                self._within("choices", typed)
+            except InvalidRequest as error:
+                yield Fault(("choices", index), _unnamed(error))
+                continue
+            if typed in seen:
+                yield Fault(("choices", index), f"{shown(typed)} is there already")
+            seen[typed] = None
+        if self.default is None:
+            return
+        try:
+            typed = self._typed("default", self.default)
+            self._within("default", typed)
+        except InvalidRequest as error:
+            yield Fault(("default",), _unnamed(error))
+            return
+        if self.choices is not None and len(seen) == len(self.choices) and typed not in seen:
+            choices = ", ".join(spelled(choice) for choice in seen)
+            yield Fault(("default",), f"must be one of {choices}, not {shown(typed)}")
+
+    def _within(self, name: str, typed: AttributeValue) -> None:
+        if not isinstance(typed, str) and (
+            (self.min is not None and typed < self.min)
+            or (self.max is not None and typed > self.max)
+        ):
+            raise InvalidRequest(f"`{name}` must be {self._range()}, not {shown(typed)}")
 
     def _range(self) -> str:
         if self.min is None or self.max is None:
@@ -106,55 +163,89 @@ class Attribute(BaseModel):
         return f"between {self.min} and {self.max}"
 
     def _typed(self, name: str, value: object) -> AttributeValue:
-        match self.type, value:
-            case "string", str() if len(value) <= TEXT_MAX:
-                return value
-            case "boolean", bool():
-                return value
-            case "integer", int() if not isinstance(value, bool) and abs(value) <= INT64_MAX:
-                return value
-            case "integer", Decimal() if value.is_finite() and value == int(value) and abs(value) <= INT64_MAX:
-                return int(value)
-            case "decimal", int() if not isinstance(value, bool) and abs(value) <= INT64_MAX:
-                return Decimal(value)
-            case "decimal", Decimal() if value.is_finite() and abs(value) <= INT64_MAX:
-                return value.normalize() + 0
+        match self.type:
+            case "string":
+                if isinstance(value, str) and len(value) <= TEXT_MAX:
+                    return value
+            case "boolean":
+                if isinstance(value, bool):
+                    return value
+            case _:
+                number = _number(value)
+                if self.type == "integer" and not isinstance(value, (numbers.Integral, Decimal)):
+                    number = None  # a float is no whole number
+                if number is not None and self.type == "decimal":
+                    return Decimal(canonical_decimal(number))
+                if number is not None and number == number.to_integral_value():
+                    return int(number)
         limit = f" of at most {TEXT_MAX} characters" if self.type == "string" else ""
         article = "an" if self.type == "integer" else "a"
-        raise InvalidRequest(f"`{name}` must be {article} {self.type}{limit}, not `{value!r:.80}`")
+        raise InvalidRequest(f"`{name}` must be {article} {self.type}{limit}, not {shown(value)}")
 
 
-class HoldFor(BaseModel):
+_whole: TypeAdapter[int] = TypeAdapter(PositiveInt)
+Weight = Annotated[PositiveInt | Table | Linear, formula_by_shape(_whole)]
+"""Units that a request takes."""
+
+_weight: TypeAdapter[Any] = TypeAdapter(Weight)
+_weight_by_source: TypeAdapter[Any] = TypeAdapter(
+    Annotated[dict[Name, Weight], Field(min_length=1)]
+)
+
+
+def _weights_shape(value: Any) -> TypeAdapter[Any]:
+    return _weight_by_source if isinstance(value, Mapping) and not is_formula(value) else _weight
+
+
+Weights = Annotated[Weight | dict[Name, Weight], ByShape(_weights_shape)]
+"""Units that a request takes, the same in each source or one weight per source."""
+
+
+class HoldFor(Part):
     """How long a grant may stay open: until it is started, and after."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     queued: LengthOfTime = Field(description="Until `start` is called.")
     running: LengthOfTime = Field(description="After `start` was called.")
 
 
-class Operation(BaseModel):
+_length: TypeAdapter[Length] = TypeAdapter(LengthOfTime)
+_hold_for: TypeAdapter[HoldFor] = TypeAdapter(HoldFor)
+
+
+class Operation(Part):
     """What can be asked for: its attributes, its weight in each source, and its GPU cost."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    attributes: dict[Name, Attribute] = Field(default_factory=dict, description="Its typed attributes.")
-    weight: Weight | dict[Name, Weight] = Field(
-        default=1, description="Units it takes: a whole number, {by, table}, {each}, or one of these per source."
+    attributes: dict[Name, Attribute] = Field(
+        default_factory=dict, description="Its typed attributes."
+    )
+    weight: Weights = Field(
+        default=1,
+        description="Units it takes: a whole number, {by, table}, {each}, or one of these per source.",
     )
     gpu_cost: GpuCost | None = Field(default=None, description="What it is estimated to cost.")
-    hold_for: LengthOfTime | HoldFor = Field(
-        default=HOUR, description="How long a grant may stay open: one length, or {queued, running}."
+    hold_for: Annotated[
+        LengthOfTime | HoldFor,
+        ByShape(lambda value: _hold_for if isinstance(value, (Mapping, HoldFor)) else _length),
+    ] = Field(
+        default=HOUR,
+        description="How long a grant may stay open: one length, or {queued, running}.",
     )
-    limits_only: bool = Field(default=False, description="Only limits apply: it takes no units and costs no GPU.")
+    limits_only: Flag = Field(
+        default=False, description="Only limits apply: it takes no units and costs no GPU."
+    )
 
-    @model_validator(mode="after")
-    def _has_a_cost(self) -> Operation:
-        if self.limits_only and self.gpu_cost is not None:
-            raise ValueError("`limits_only` has no GPU cost: leave out `gpu_cost` or `limits_only`")
-        if not self.limits_only and self.gpu_cost is None:
-            raise ValueError("needs a `gpu_cost`, or `limits_only: true` if it costs no GPU time")
-        return self
+    @classmethod
+    def faults(cls, value: Mapping[str, Any]) -> Iterator[Fault]:
+        """Return what is wrong with the combination of keys: it has a cost, or limits alone."""
+        limits_only = value.get("limits_only") is True
+        if limits_only and value.get("gpu_cost") is not None:
+            message = "goes with no `limits_only`, which costs no GPU time: leave out one of them"
+            yield Fault(("gpu_cost",), message, AT_KEY)
+        if not limits_only and value.get("gpu_cost") is None:
+            message = (
+                "`gpu_cost` is missing: give one, or `limits_only: true` if it costs no GPU time"
+            )
+            yield Fault((), message)
 
     @property
     def hold(self) -> HoldFor:
@@ -172,7 +263,8 @@ class Operation(BaseModel):
         given = dict(attributes or {})
         for name in given:
             if name not in self.attributes:
-                raise InvalidRequest(f"unknown attribute `{name!s:.60}`{did_you_mean(str(name), self.attributes)}")
+                hint = did_you_mean(str(name), self.attributes)
+                raise InvalidRequest(f"unknown attribute {shown(name)}{hint}")
         normal: dict[str, AttributeValue] = {}
         for name, attribute in sorted(self.attributes.items()):
             value = given.get(name)
@@ -183,7 +275,7 @@ class Operation(BaseModel):
         return normal
 
     def weight_in(self, source: str, override: Weight | dict[str, Weight] | None) -> Weight | None:
-        """Return the weight in this source, the plan's override first; None where there is none for it."""
+        """Return the weight in this source, the plan's override first; None where it has none."""
         for weight in (override, self.weight):
             if isinstance(weight, dict):
                 if source in weight:
@@ -191,19 +283,6 @@ class Operation(BaseModel):
             elif weight is not None:
                 return weight
         return None
-
-
-def _as_decimal(value: Any) -> Any:
-    # Equal numbers get one spelling, so that they give one content hash.
-    if isinstance(value, (list, tuple)):
-        return tuple(_as_decimal(item) for item in value)
-    if isinstance(value, bool) or not isinstance(value, (int, str, Decimal)):
-        return value
-    try:
-        number = Decimal(value)
-    except ArithmeticError:
-        return value
-    return Decimal(canonical_decimal(number)) if number.is_finite() else value
 
 
 def units_of(weight: Weight, attributes: Mapping[str, AttributeValue]) -> int:
@@ -216,10 +295,40 @@ def units_of(weight: Weight, attributes: Mapping[str, AttributeValue]) -> int:
         return weight
     amount = evaluate(weight, attributes)
     if amount is None:
-        raise InvalidRequest("the operation has no weight for these attributes: the policy's table has no entry")
+        raise InvalidRequest("the operation's weight table has no entry for these attributes")
     units = -(-amount.numerator // amount.denominator)
     if not 1 <= units <= UNITS_MAX:
-        raise InvalidRequest(f"these attributes weigh {units} units: it must be between 1 and {UNITS_MAX}")
+        allowed = f"it must be between 1 and {UNITS_MAX}"
+        raise InvalidRequest(f"these attributes weigh {units} units: {allowed}")
     return units
 
 
+def _number(value: object) -> Decimal | None:
+    """Return an exact number; a float is read as the decimal that it prints as."""
+    if isinstance(value, bool) or not isinstance(value, (numbers.Real, Decimal)):
+        return None
+    try:
+        number = Decimal(str(value))
+        return as_decimal(number) if number.is_finite() else None
+    except (ArithmeticError, ValueError):
+        return None
+
+
+def _as_number(value: Any, kind: str) -> Any:
+    if isinstance(value, (list, tuple)):
+        return tuple(_as_number(item, kind) for item in value)
+    if isinstance(value, str) and kind == "decimal":
+        # The canonical content spells decimals as text.
+        try:
+            return Decimal(canonical_decimal(as_decimal(value)))
+        except ValueError:
+            return value
+    number = _number(value)
+    if number is None or (kind == "integer" and number != number.to_integral_value()):
+        return value
+    return int(number) if kind == "integer" else Decimal(canonical_decimal(number))
+
+
+def _unnamed(error: InvalidRequest) -> str:
+    """Leave out the name with which the error begins: the place in the file says it."""
+    return str(error).partition("` ")[2] or one_line(str(error))

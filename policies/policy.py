@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from policies.decision import Allocation, Reason
-from policies.fields import Name
+from policies.fields import Flag, Name
+from policies.part import Part
 from policies.request import Circumstances, Request
 from policies.state import History, RateRead, Read, State
 
@@ -47,13 +48,13 @@ class Check:
     ok: bool
 
 
-class Policy(BaseModel):
+class Policy(Part):
     """Base of all policies. Subclasses narrow `kind` to a literal and add their parameters as fields."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     kind: str = Field(description="Which policy this is.")
-    name: Name | None = Field(default=None, description="What findings call it; the default is its kind.")
+    name: Name | None = Field(
+        default=None, description="What findings call it; the default is its kind."
+    )
 
     @property
     def label(self) -> str:
@@ -96,7 +97,9 @@ class Limit(Policy):
         """Return how many of the units asked for it lets through: all or none, unless a subclass knows better."""
         return asked.units if self.check(asked, state, now).ok else 0
 
-    def admitted(self, asked: Asked, state: State, now: datetime) -> tuple[tuple[RateRead, int], ...]:  # noqa: ARG002
+    def admitted(
+        self, asked: Asked, state: State, now: datetime
+    ) -> tuple[tuple[RateRead, int], ...]:  # noqa: ARG002
         """Return the rate state to store if the request is granted."""
         return ()
 
@@ -104,9 +107,12 @@ class Limit(Policy):
 class Cap(Limit):
     """A limit that may name the sources it guards. One that names none denies."""
 
-    sources: tuple[Name, ...] = Field(default=(), description="The sources it guards; none: it denies.")
+    sources: tuple[Name, ...] = Field(
+        default=(), description="The sources it guards; none: it denies."
+    )
     when_exhausted: WhenExhausted = Field(
-        default="deny", description="Where it guards sources: deny unless the user consents, or try the next source."
+        default="deny",
+        description="Where it guards sources: deny unless the user consents, or try the next source.",
     )
 
     def guards(self, source: Source) -> bool:
@@ -126,7 +132,7 @@ class Source(Policy):
     paid: ClassVar[bool] = False
     """Whether using it is paid use, which the account may want to be asked about."""
 
-    split: bool = Field(default=False, description="Whether it may pay for a part of a request.")
+    split: Flag = Field(default=False, description="Whether it may pay for a part of a request.")
 
     def check(self, asked: Asked, state: State, now: datetime) -> Check:
         """Say what was used and what the limit is, and whether the units asked for are available."""
@@ -135,7 +141,11 @@ class Source(Policy):
     def room(self, asked: Asked, state: State, now: datetime) -> int:
         """Return how many of the units asked for are available."""
         check = self.check(asked, state, now)
-        return asked.units if check.limit is None else max(0, min(asked.units, check.limit - check.used))
+        return (
+            asked.units
+            if check.limit is None
+            else max(0, min(asked.units, check.limit - check.used))
+        )
 
     def allocate(self, asked: Asked, state: State, now: datetime) -> tuple[Allocation, ...]:  # noqa: ARG002
         """Say where the units asked for come from, once they are known to be available."""

@@ -8,17 +8,35 @@ from collections.abc import Mapping
 from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, SerializeAsAny, field_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SerializeAsAny,
+    field_validator,
+)
 
 from policies.decision import Price
 from policies.errors import InvalidRequest
-from policies.fields import Amount, Currency, LengthOfTime, Name, PositiveInt, WholeNumber, to_minor
+from policies.fields import (
+    Amount,
+    Currency,
+    Flag,
+    LengthOfTime,
+    Name,
+    PositiveInt,
+    Prices,
+    WholeNumber,
+    to_minor,
+)
 from policies.gpu_cost import Gpu
 from policies.instants import Length
 from policies.kinds.budget import Budget
-from policies.operation import Attribute, Operation, Weight
+from policies.operation import Attribute, Operation, Weights
+from policies.part import Part
 from policies.policy import Limit, Source
 from policies.registry import as_limit, as_source
 from policies.request import PaidUse, Request
@@ -28,15 +46,17 @@ from policies.suggest import did_you_mean
 ANY_OPERATION = "*"
 
 
-class Pack(BaseModel):
+class Pack(Part):
     """What is sold: units at a price."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     units: PositiveInt = Field(description="Units it gives.")
-    price: Amount | dict[Currency, Amount] = Field(description="Its price: 4.00, or {usd: 4.00, eur: 4.50}.")
-    valid_for: LengthOfTime | None = Field(default=None, description="How long its units last; none: for ever.")
-    priority: WholeNumber = Field(default=0, ge=-1000, le=1000, description="Lots of a lower priority are used first.")
+    price: Prices = Field(description="Its price: 4.00, or {usd: 4.00, eur: 4.50}.")
+    valid_for: LengthOfTime | None = Field(
+        default=None, description="How long its units last; none: for ever."
+    )
+    priority: WholeNumber = Field(
+        default=0, ge=-1000, le=1000, description="Lots of a lower priority are used first."
+    )
 
     def price_in(self, currency: str, default: str) -> Price:
         """Return its price in minor units of a currency.
@@ -46,14 +66,16 @@ class Pack(BaseModel):
         """
         prices = self.price if isinstance(self.price, dict) else {default: self.price}
         if currency not in prices:
-            raise InvalidRequest(f"it is not sold in `{currency}`, but in {', '.join(sorted(prices))}")
+            raise InvalidRequest(
+                f"it is not sold in `{currency}`, but in {', '.join(sorted(prices))}"
+            )
         return Price(to_minor(prices[currency], currency), currency)
 
 
-class PlanPrice(BaseModel):
+class PlanPrice(Part):
     """What a plan costs per length of time, in one or several currencies."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Amount] = Field(init=False)
 
     every: LengthOfTime = Field(description="How often it is paid: 1mo, 1y.")
@@ -64,29 +86,33 @@ class PlanPrice(BaseModel):
         return dict(self.__pydantic_extra__ or {})
 
 
-class OperationOverride(BaseModel):
+class OperationOverride(Part):
     """What a plan changes about an operation."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    weight: Weight | dict[Name, Weight] = Field(description="Units it takes under this plan.")
+    weight: Weights = Field(description="Units it takes under this plan.")
 
 
-class Plan(BaseModel):
+class Plan(Part):
     """A named list of policies."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    extends: Name | None = Field(default=None, description="The plan from which it inherits what it does not name.")
-    price: PlanPrice | None = Field(default=None, description="What it costs: {usd: 20.00, every: 1mo}.")
-    paid_use: PaidUse = Field(default="ask", description="Whether credits are used without asking, on consent, or never.")
+    extends: Name | None = Field(
+        default=None, description="The plan from which it inherits what it does not name."
+    )
+    price: PlanPrice | None = Field(
+        default=None, description="What it costs: {usd: 20.00, every: 1mo}."
+    )
+    paid_use: PaidUse = Field(
+        default="ask", description="Whether credits are used without asking, on consent, or never."
+    )
     limits: tuple[Annotated[SerializeAsAny[Limit], BeforeValidator(as_limit)], ...] = Field(
         default=(), description="What must hold, in order."
     )
     sources: tuple[Annotated[SerializeAsAny[Source], BeforeValidator(as_source)], ...] = Field(
         default=(), description="What can pay, tried in order."
     )
-    operations: dict[Name, OperationOverride] = Field(default_factory=dict, description="Weights of its own.")
+    operations: dict[Name, OperationOverride] = Field(
+        default_factory=dict, description="Weights of its own."
+    )
 
     def price_in(self, currency: str) -> Price | None:
         """Return its price in minor units of a currency, or None where it is not sold in it."""
@@ -101,39 +127,46 @@ class Plan(BaseModel):
         return Plan.model_construct(**{**inherited, **named, "operations": operations})
 
 
-class ReleaseRule(BaseModel):
+class ReleaseRule(Part):
     """What a release gives back, by its reason."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    units: Literal["return", "charge"] = Field(default="return", description="Whether the units come back.")
-    ours: bool = Field(default=False, description="Whether the failure was ours: units of an expired lot live on.")
+    units: Literal["return", "charge"] = Field(
+        default="return", description="Whether the units come back."
+    )
+    ours: Flag = Field(
+        default=False, description="Whether the failure was ours: units of an expired lot live on."
+    )
     grace: LengthOfTime = Field(
-        default=Length.parse("7d"), description="How long units of an expired lot live on where it was ours."
+        default=Length.parse("7d"),
+        description="How long units of an expired lot live on where it was ours.",
     )
 
 
-class PolicySet(BaseModel):
+class PolicySet(Part):
     """The whole configuration. Load one with `PolicySet.load(path)`; `version` is its content's hash."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
-
-    schema_version: Literal[1] = Field(alias="schema", description="The version of this file's format: 1.")
+    schema_version: Literal[1] = Field(
+        alias="schema", description="The version of this file's format: 1."
+    )
     currency: Currency = Field(default="usd", description="The currency of prices that name none.")
     gpus: dict[Name, Gpu] = Field(default_factory=dict, description="GPU types and their prices.")
     operations: dict[str, Operation] = Field(description="What can be asked for.", min_length=1)
     packs: dict[Name, Pack] = Field(default_factory=dict, description="What is sold.")
     plans: dict[Name, Plan] = Field(description="Named lists of policies.", min_length=1)
     default_plan: Name = Field(description="The plan of accounts that have none.")
-    budgets: dict[Name, Budget] = Field(default_factory=dict, description="Ceilings on GPU spend, over all accounts.")
+    budgets: dict[Name, Budget] = Field(
+        default_factory=dict, description="Ceilings on GPU spend, over all accounts."
+    )
     on_release: dict[Name, ReleaseRule] = Field(
-        default_factory=dict, description="What a release gives back, by reason; `default` for the reasons not listed."
+        default_factory=dict,
+        description="What a release gives back, by reason; `default` for the reasons not listed.",
     )
     on_expire: Literal["return_units", "charge"] = Field(
         default="return_units", description="What happens to the units of a grant that expires."
     )
     on_late_settle: Literal["forgive", "charge_if_available"] = Field(
-        default="forgive", description="What happens to the units of a grant that is delivered after it expired."
+        default="forgive",
+        description="What happens to the units of a grant that is delivered after it expired.",
     )
 
     _rules: dict[tuple[str, str], Ruleset] = PrivateAttr(default_factory=dict)
@@ -142,6 +175,12 @@ class PolicySet(BaseModel):
     @classmethod
     def _named(cls, budgets: dict[str, Budget]) -> dict[str, Budget]:
         return {name: budget.model_copy(update={"name": name}) for name, budget in budgets.items()}
+
+    @field_validator("operations", "packs", "plans", "budgets", mode="after")
+    @classmethod
+    def _in_order_of_name(cls, section: dict[str, Any]) -> dict[str, Any]:
+        # Files that differ in the order of keys alone are one version, and so must give one answer.
+        return dict(sorted(section.items()))
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
@@ -152,7 +191,7 @@ class PolicySet(BaseModel):
         """
         from policies.document import load  # noqa: PLC0415 - the document builds policy sets
 
-        return load(cls, Path(path))
+        return load(cls, path)
 
     @classmethod
     def parse(cls, text: str, *, name: str = "policies.yaml") -> Self:
@@ -168,9 +207,13 @@ class PolicySet(BaseModel):
     @classmethod
     def unlimited(cls) -> Self:
         """Return a policy set that grants every operation with any attributes, at no GPU cost: for tests of hosts."""
-        anything = Operation(limits_only=True)
-        return cls.model_construct(
-            schema_version=1, operations={ANY_OPERATION: anything}, plans={"unlimited": Plan()}, default_plan="unlimited"
+        return cls.model_validate(
+            {
+                "schema": 1,
+                "operations": {ANY_OPERATION: {"limits_only": True}},
+                "plans": {"unlimited": {}},
+                "default_plan": "unlimited",
+            }
         )
 
     @classmethod
@@ -196,7 +239,9 @@ class PolicySet(BaseModel):
             InvalidRequest: there is none of that name.
         """
         if name not in self.plans:
-            raise InvalidRequest(f"unknown plan `{name!s:.60}`{did_you_mean(str(name), self.plans)}")
+            raise InvalidRequest(
+                f"unknown plan `{name!s:.60}`{did_you_mean(str(name), self.plans)}"
+            )
         plan = self.plans[name]
         return plan if plan.extends is None else plan.over(self.plan(plan.extends))
 
@@ -208,11 +253,17 @@ class PolicySet(BaseModel):
         """
         operation = self.operations.get(name) or self.operations.get(ANY_OPERATION)
         if operation is None:
-            raise InvalidRequest(f"unknown operation `{name!s:.60}`{did_you_mean(str(name), self.operations)}")
+            raise InvalidRequest(
+                f"unknown operation `{name!s:.60}`{did_you_mean(str(name), self.operations)}"
+            )
         return operation
 
     def request(
-        self, operation: str, attributes: Mapping[str, object] | None, member: str | None, consent: bool | int
+        self,
+        operation: str,
+        attributes: Mapping[str, object] | None,
+        member: str | None,
+        consent: bool | int,
     ) -> Request:
         """Normalise a request: defaults filled in, every value of its declared type.
 
@@ -222,7 +273,10 @@ class PolicySet(BaseModel):
         declared = self.operation(operation)
         if operation in self.operations:
             return Request(operation, declared.normalise(attributes), member, consent)
-        free = Operation(limits_only=True, attributes={name: _attribute_for(v) for name, v in (attributes or {}).items()})
+        free = Operation(
+            limits_only=True,
+            attributes={name: _attribute_for(v) for name, v in (attributes or {}).items()},
+        )
         return Request(operation, free.normalise(attributes), member, consent)
 
     def pack(self, name: str) -> Pack:
@@ -232,7 +286,9 @@ class PolicySet(BaseModel):
             InvalidRequest: there is none of that name.
         """
         if name not in self.packs:
-            raise InvalidRequest(f"unknown pack `{name!s:.60}`{did_you_mean(str(name), self.packs)}")
+            raise InvalidRequest(
+                f"unknown pack `{name!s:.60}`{did_you_mean(str(name), self.packs)}"
+            )
         return self.packs[name]
 
     def release_rule(self, reason: str) -> ReleaseRule:
@@ -259,8 +315,6 @@ class PolicySet(BaseModel):
         if name not in self.gpus:
             raise InvalidRequest(f"unknown GPU `{name!s:.60}`{did_you_mean(str(name), self.gpus)}")
         return self.gpus[name]
-
-
 
 
 def _attribute_for(value: object) -> Attribute:

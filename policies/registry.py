@@ -47,7 +47,9 @@ def kind_of(policy: type[Limit | Source]) -> str:
     """
     kinds = get_args(policy.model_fields["kind"].annotation)
     if len(kinds) != 1 or not isinstance(kinds[0], str):
-        raise PolicyError([f"policy class `{policy.__qualname__}` needs `kind: Literal[...]` with one name"])
+        raise PolicyError(
+            [f"policy class `{policy.__qualname__}` needs `kind: Literal[...]` with one name"]
+        )
     return kinds[0]
 
 
@@ -63,12 +65,18 @@ def kinds() -> Mapping[str, type[Limit | Source]]:
         try:
             policy = entry.load()
         except Exception as error:
-            raise PolicyError([f"policy plug-in `{entry.name}` ({entry.value}) cannot be loaded: {error}"]) from error
+            raise PolicyError(
+                [f"policy plug-in `{entry.name}` ({entry.value}) cannot be loaded: {error}"]
+            ) from error
         if not (isinstance(policy, type) and issubclass(policy, (Limit, Source))):
-            raise PolicyError([f"policy plug-in `{entry.name}` ({entry.value}) is no subclass of Limit or Source"])
+            raise PolicyError(
+                [f"policy plug-in `{entry.name}` ({entry.value}) is no subclass of Limit or Source"]
+            )
         kind = kind_of(policy)
         if kind in known and known[kind] is not policy:
-            raise PolicyError([f"policy plug-in `{entry.name}` takes the kind `{kind}`, which is taken already"])
+            raise PolicyError(
+                [f"policy plug-in `{entry.name}` takes the kind `{kind}`, which is taken already"]
+            )
         known[kind] = policy
     return known
 
@@ -85,12 +93,20 @@ def source_kinds() -> dict[str, type[Source]]:
 
 def as_limit(value: Any) -> Limit:
     """Build a limit from its mapping."""
-    return value if isinstance(value, Limit) else _class_of(value, limit_kinds(), "limit").model_validate(value)
+    return (
+        value
+        if isinstance(value, Limit)
+        else _class_of(value, limit_kinds(), "limit").model_validate(value)
+    )
 
 
 def as_source(value: Any) -> Source:
     """Build a source from its mapping."""
-    return value if isinstance(value, Source) else _class_of(value, source_kinds(), "source").model_validate(value)
+    return (
+        value
+        if isinstance(value, Source)
+        else _class_of(value, source_kinds(), "source").model_validate(value)
+    )
 
 
 def _class_of(value: Any, known: Mapping[str, type[PolicyT]], what: str) -> type[PolicyT]:

@@ -71,7 +71,13 @@ class Ruleset:
             return self.limits
         length = {"day": "24h", "week": "7d", "month": "1mo"}[cap.per]
         own = SpendLimit.model_validate(
-            {"kind": "spend", "name": SPEND_CAP, "limit": cap.minor, "per": length, "window": "calendar"}
+            {
+                "kind": "spend",
+                "name": SPEND_CAP,
+                "limit": cap.minor,
+                "per": length,
+                "window": "calendar",
+            }
         )
         return (*self.limits, own)
 
@@ -86,7 +92,9 @@ class Ruleset:
         try:
             return self.operation.gpu_cost.estimate_micro_usd(attributes, self.gpus)
         except LookupError as error:
-            raise InvalidRequest(f"the GPU cost of `{self.operation_name}` cannot be estimated: {error}") from None
+            raise InvalidRequest(
+                f"the GPU cost of `{self.operation_name}` cannot be estimated: {error}"
+            ) from None
 
     def units(self, source: Source, attributes: Mapping[str, AttributeValue]) -> int:
         """Return what a request weighs in a source, in units.
@@ -120,5 +128,9 @@ def named(policies: tuple[PolicyT, ...]) -> tuple[PolicyT, ...]:
     for policy in policies:
         seen[policy.label] += 1
         count = seen[policy.label]
-        result.append(policy.model_copy(update={"name": policy.label if count == 1 else f"{policy.label}_{count}"}))
+        result.append(
+            policy.model_copy(
+                update={"name": policy.label if count == 1 else f"{policy.label}_{count}"}
+            )
+        )
     return tuple(result)

@@ -84,7 +84,14 @@ def burn_order(lot: LotView) -> tuple[int, bool, datetime, bool, datetime, int]:
     Priority, then expiry (never-expiring last), then free before paid, then age, then number.
     """
     never = lot.expires_at is None
-    return (lot.priority, never, lot.expires_at or lot.created_at, lot.price_minor > 0, lot.created_at, lot.number)
+    return (
+        lot.priority,
+        never,
+        lot.expires_at or lot.created_at,
+        lot.price_minor > 0,
+        lot.created_at,
+        lot.number,
+    )
 
 
 class State(Protocol):
@@ -157,7 +164,11 @@ class History:
             case UsageRead():
                 return sum(amount for _, amount in self._counted(read, now))
             case OpenRead(member=member):
-                return sum(1 for grant in self.grants if now < grant.expires_at and _of(member, grant.member))
+                return sum(
+                    1
+                    for grant in self.grants
+                    if now < grant.expires_at and _of(member, grant.member)
+                )
             case RateRead():
                 tat, scale = self.rates.get((read.policy, read.member), (0, 1))
                 return rescaled(tat, scale, read.scale)
@@ -184,7 +195,9 @@ class History:
 
     def next_return(self, read: UsageRead, now: datetime) -> datetime | None:
         """Return the first instant after `now` at which any unit that counts stops counting."""
-        return min((self._leaves(read, use, now) for use, _ in self._counted(read, now)), default=None)
+        return min(
+            (self._leaves(read, use, now) for use, _ in self._counted(read, now)), default=None
+        )
 
     def next_expiry(self, now: datetime, member: str | None = None) -> datetime | None:
         """Return the first instant after `now` at which an open grant expires."""
@@ -195,7 +208,12 @@ class History:
         for use in self.uses:
             returned = use.returns_at is not None and use.returns_at <= now
             named = not read.sources or use.source in read.sources
-            if returned or not named or not _of(read.member, use.member) or not read.window.counts(use.at, now):
+            if (
+                returned
+                or not named
+                or not _of(read.member, use.member)
+                or not read.window.counts(use.at, now)
+            ):
                 continue
             if read.measure == "units":
                 yield use, use.units

@@ -2,45 +2,90 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from fractions import Fraction
+from functools import cached_property
 from itertools import product
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, TypeAdapter, WithJsonSchema, model_validator
 
-from policies.fields import Amount, Name, Number, canonical_decimal
+from policies.fields import Amount, Name, Number, as_decimal
+from policies.part import ByShape, Fault, Part, canonical_decimal, refusal
 from policies.request import AttributeValue
+from policies.suggest import shown
 
-COMBINATIONS_MAX = 100_000
+Entry = tuple[tuple[str, ...], Decimal]
+"""Attributes' values as text, outermost first, and what the table says for them."""
 
 
-class Table(BaseModel):
-    """A value for each value of an attribute, or nested tables for several: `{by: [a, b], table: {x: {y: 1}}}`."""
+def _entries(value: Any) -> Any:
+    """Spell keys and numbers as text, so that equal ones are equal."""
+    if not isinstance(value, Mapping):
+        raise ValueError(f"must be a mapping from an attribute's values, not {shown(value)}")
+    faults: list[Fault] = []
+    texts = _texts(value, (), faults)
+    if faults:
+        raise refusal(faults)
+    return texts
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    by: Name | list[Name] = Field(description="The attribute, or the attributes from outermost to innermost.")
-    table: dict[str, Any] = Field(description="The value for each value of the attribute; nested for several.")
+def _texts(table: Mapping[Any, Any], path: tuple[str, ...], faults: list[Fault]) -> dict[str, Any]:
+    if not table:
+        faults.append(
+            Fault(path, "must not be empty: give a value for each value of the attribute")
+        )
+    texts: dict[str, Any] = {}
+    for key, leaf in table.items():
+        text = spelled(key)
+        here = (*path, text)
+        if text in texts:
+            faults.append(Fault(here, f"`{text}` is there already"))
+        if isinstance(leaf, Mapping):
+            texts[text] = _texts(leaf, here, faults)
+            continue
+        try:
+            number = as_decimal(leaf)
+        except ValueError as error:
+            faults.append(Fault(here, str(error)))
+            continue
+        if number < 0:
+            faults.append(Fault(here, f"must not be negative, but is `{number}`"))
+        texts[text] = canonical_decimal(number)
+    return texts
 
-    @model_validator(mode="before")
-    @classmethod
-    def _keys_as_text(cls, value: Any) -> Any:
-        if isinstance(value, Mapping) and isinstance(value.get("table"), Mapping):
-            return {**value, "table": _texts(value["table"])}
-        return value
+
+_SCHEMA_OF_TABLE = {
+    "type": "object",
+    "minProperties": 1,
+    "additionalProperties": {"type": ["number", "object"]},
+}
+
+
+class Table(Part):
+    """A value for each value of an attribute, nested for several: `{by: [a, b], table: {x: {y: 1}}}`."""
+
+    by: Annotated[
+        Name | list[Name],
+        ByShape(lambda value: _names if isinstance(value, (list, tuple)) else _name),
+    ] = Field(description="The attribute, or the attributes from outermost to innermost.")
+    table: Annotated[
+        dict[str, Any], BeforeValidator(_entries), WithJsonSchema(_SCHEMA_OF_TABLE)
+    ] = Field(description="The value for each value of the attribute; nested for several.")
 
     @model_validator(mode="after")
     def _as_deep_as_by(self) -> Table:
-        if not self.attributes or len(set(self.attributes)) != len(self.attributes):
-            raise ValueError("`by` names one attribute, or several different ones")
-        for path, leaf in _leaves(self.table):
-            if len(path) != len(self.attributes):
-                raise ValueError(
-                    f"`{' > '.join(path)}` is {len(path)} deep, but `by` names {len(self.attributes)} attributes"
-                )
-            _amount(leaf, path)
+        names = self.attributes
+        if not names or len(set(names)) != len(names):
+            raise refusal([Fault(("by",), "must name one attribute, or several different ones")])
+        faults = [
+            Fault(("table", *path), f"{_depth(len(path))}, but `by` names {_several(len(names))}")
+            for path, _ in _leaves(self.table)
+            if len(path) != len(names)
+        ]
+        if faults:
+            raise refusal(faults)
         return self
 
     @property
@@ -50,32 +95,38 @@ class Table(BaseModel):
 
     def value(self, attributes: Mapping[str, AttributeValue]) -> Fraction | None:
         """Return the value for these attributes, or None where the table has none."""
-        node: Any = self.table
-        for name in self.attributes:
-            node = node.get(spelled(attributes[name])) if name in attributes else None
-            if node is None:
-                return None
-        return Fraction(Decimal(str(node)))
+        try:
+            key = tuple(spelled(attributes[name]) for name in self.attributes)
+        except KeyError:
+            return None
+        return self._values.get(key)
 
-    def entries(self) -> Iterator[tuple[tuple[str, ...], Decimal]]:
+    def entries(self) -> Iterator[Entry]:
         """Yield each entry: the attributes' values as text, and its value."""
         for path, leaf in _leaves(self.table):
-            yield path, Decimal(str(leaf))
+            yield path, Decimal(leaf)
 
-    def missing(self, values: Mapping[str, tuple[AttributeValue, ...]]) -> Iterator[tuple[str, ...]]:
+    def missing(
+        self, values: Mapping[str, tuple[AttributeValue, ...]]
+    ) -> Iterator[tuple[str, ...]]:
         """Yield each allowed combination of the attributes' values that has no entry."""
         for combination in product(*(values[name] for name in self.attributes)):
-            if self.value(dict(zip(self.attributes, combination, strict=True))) is None:
-                yield tuple(spelled(value) for value in combination)
+            key = tuple(spelled(value) for value in combination)
+            if key not in self._values:
+                yield key
+
+    @cached_property
+    def _values(self) -> dict[tuple[str, ...], Fraction]:
+        return {path: Fraction(number) for path, number in self.entries()}
 
 
-class Linear(BaseModel):
+class Linear(Part):
     """`base` plus, for each named attribute, its value times a factor."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     base: Amount = Field(default=Decimal(0), description="What every request takes.")
-    each: dict[Name, Number] = Field(description="Added per unit of each attribute.", min_length=1)
+    each: dict[Name, Number] = Field(
+        description="Added per unit of each attribute: {images: 1}.", min_length=1
+    )
 
     @property
     def attributes(self) -> tuple[str, ...]:
@@ -84,16 +135,52 @@ class Linear(BaseModel):
 
     def value(self, attributes: Mapping[str, AttributeValue]) -> Fraction | None:
         """Return the sum for these attributes, or None where one of them is missing."""
-        total = Fraction(self.base)
-        for name, factor in self.each.items():
+        total, factors = self._terms
+        for name, factor in factors:
             value = attributes.get(name)
             if value is None or isinstance(value, str):
                 return None
-            total += Fraction(factor) * Fraction(value)
+            total += factor * Fraction(value)
         return total
 
+    @cached_property
+    def _terms(self) -> tuple[Fraction, tuple[tuple[str, Fraction], ...]]:
+        factors = tuple((name, Fraction(factor)) for name, factor in self.each.items())
+        return Fraction(self.base), factors
 
-def evaluate(formula: Decimal | Table | Linear, attributes: Mapping[str, AttributeValue]) -> Fraction | None:
+
+_name: TypeAdapter[str] = TypeAdapter(Name)
+_names: TypeAdapter[list[str]] = TypeAdapter(list[Name])
+_table: TypeAdapter[Table] = TypeAdapter(Table)
+_linear: TypeAdapter[Linear] = TypeAdapter(Linear)
+
+
+def formula_by_shape(number: TypeAdapter[Any]) -> ByShape:
+    """Annotate a formula: a table or a sum where the value looks like one, else a number."""
+
+    def choose(value: Any) -> TypeAdapter[Any]:
+        if isinstance(value, Mapping):
+            return _table if is_table(value) else _linear
+        return (
+            _table if isinstance(value, Table) else _linear if isinstance(value, Linear) else number
+        )
+
+    return ByShape(choose)
+
+
+def is_table(value: Mapping[Any, Any]) -> bool:
+    """Whether a mapping is meant as a table."""
+    return "by" in value or "table" in value
+
+
+def is_formula(value: Mapping[Any, Any]) -> bool:
+    """Whether a mapping is meant as a table or a sum."""
+    return is_table(value) or "each" in value or "base" in value
+
+
+def evaluate(
+    formula: Decimal | Table | Linear, attributes: Mapping[str, AttributeValue]
+) -> Fraction | None:
     """Return the formula's exact value for these attributes, or None where it has none."""
     return Fraction(formula) if isinstance(formula, Decimal) else formula.value(attributes)
 
@@ -105,21 +192,9 @@ def spelled(value: object) -> str:
     return canonical_decimal(value) if isinstance(value, Decimal) else str(value)
 
 
-def _texts(table: Mapping[Any, Any]) -> dict[str, Any]:
-    texts = {spelled(key): _texts(leaf) if isinstance(leaf, Mapping) else leaf for key, leaf in table.items()}
-    if len(texts) != len(table):
-        raise ValueError("two of its keys are the same value")
-    return {key: _number_text(leaf) for key, leaf in texts.items()}
-
-
-def _number_text(leaf: Any) -> Any:
-    is_number = isinstance(leaf, (int, Decimal)) and not isinstance(leaf, bool)
-    return canonical_decimal(Decimal(leaf)) if is_number else leaf
-
-
-def _leaves(table: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    if not table:
-        raise ValueError(f"the table is empty{' at `' + ' > '.join(path) + '`' if path else ''}")
+def _leaves(
+    table: Mapping[str, Any], path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], str]]:
     for key, leaf in table.items():
         if isinstance(leaf, Mapping):
             yield from _leaves(leaf, (*path, key))
@@ -127,13 +202,17 @@ def _leaves(table: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tu
             yield (*path, key), leaf
 
 
-def _amount(leaf: Any, path: tuple[str, ...]) -> None:
-    where = " > ".join(path)
-    if isinstance(leaf, bool) or not isinstance(leaf, (int, str, Decimal)):
-        raise ValueError(f"`{where}` is not a number")
-    try:
-        number = Decimal(str(leaf))
-    except ArithmeticError:
-        raise ValueError(f"`{where}` is not a number") from None
-    if not number.is_finite() or number < 0:
-        raise ValueError(f"`{where}` must not be negative")
+def _depth(levels: int) -> str:
+    return f"is {levels} level{'s' if levels > 1 else ''} deep"
+
+
+def _several(count: int) -> str:
+    return f"{count} attribute{'s' if count > 1 else ''}"
+
+
+def combinations(values: Iterable[tuple[AttributeValue, ...]]) -> int:
+    """Return how many combinations of these values there are."""
+    count = 1
+    for listed in values:
+        count *= len(listed)
+    return count

@@ -81,5 +81,9 @@ def _is_float(value: object) -> bool:
 
 
 def _short(number: int) -> str:
-    text = str(number) if abs(number) < 10**30 else f"{'-' if number < 0 else ''}a number of over 30 digits"
+    text = (
+        str(number)
+        if abs(number) < 10**30
+        else f"{'-' if number < 0 else ''}a number of over 30 digits"
+    )
     return text

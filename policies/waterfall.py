@@ -23,7 +23,9 @@ ACCOUNT: Final = "account"
 WHOLE: Final = Fraction(1)
 
 
-def decide(request: Request, rules: Ruleset, circumstances: Circumstances, state: State, now: datetime) -> Decision:
+def decide(
+    request: Request, rules: Ruleset, circumstances: Circumstances, state: State, now: datetime
+) -> Decision:
     """Decide one request.
 
     Raises:
@@ -58,25 +60,36 @@ class _Waterfall:
     def __init__(self, rules: Ruleset, asked: Asked, state: State, now: datetime) -> None:
         self.rules, self.asked, self.state, self.now = rules, asked, state, now
         self.sources = rules.sources
-        self.weights = tuple(rules.units(source, asked.request.attributes) for source in rules.sources)
+        self.weights = tuple(
+            rules.units(source, asked.request.attributes) for source in rules.sources
+        )
         limits = rules.limits_of(asked.circumstances)
         self.unguarded = tuple(limit for limit in limits if not limit.is_guard)
         self.guards = tuple(
-            tuple(limit for limit in limits if limit.is_guard and limit.guards(source)) for source in self.sources
+            tuple(limit for limit in limits if limit.is_guard and limit.guards(source))
+            for source in self.sources
         )
 
     def decide(self) -> Decision:
         asked = self.asked
         if asked.circumstances.frozen:
-            finding = Finding(ACCOUNT, "refused", used=0, limit=None, asked=0, reason=Reason.ACCOUNT_FROZEN)
+            finding = Finding(
+                ACCOUNT, "refused", used=0, limit=None, asked=0, reason=Reason.ACCOUNT_FROZEN
+            )
             return Decision(Reason.ACCOUNT_FROZEN, (finding,), (), asked.gpu_cost_micro_usd)
         terms = _Terms(paid_units=self._paid_units())
         gives = () if self.rules.operation.limits_only else self._cover(0, WHOLE, terms)
         units = sum(units for _, units in gives) if gives is not None else self._first_weight()
-        checks = tuple((limit, limit.check(_asking(asked, units), self.state, self.now)) for limit in self.unguarded)
+        checks = tuple(
+            (limit, limit.check(_asking(asked, units), self.state, self.now))
+            for limit in self.unguarded
+        )
         refusing = next((limit.reason for limit, check in checks if not check.ok), None)
         reason = refusing or (self._why_uncovered() if gives is None else None)
-        findings = (*(_finding(limit, check) for limit, check in checks), *self._source_findings(gives, terms))
+        findings = (
+            *(_finding(limit, check) for limit, check in checks),
+            *self._source_findings(gives, terms),
+        )
         if reason is not None or gives is None:
             return Decision(reason, findings, (), asked.gpu_cost_micro_usd)
         return self._grant(gives, findings)
@@ -89,12 +102,19 @@ class _Waterfall:
             allocations.extend(self.sources[index].allocate(asked, self.state, self.now))
             limits.update({guard.label: guard for guard in self.guards[index]})
         rates: tuple[tuple[RateRead, int], ...] = tuple(
-            rate for limit in limits.values() for rate in limit.admitted(self.asked, self.state, self.now)
+            rate
+            for limit in limits.values()
+            for rate in limit.admitted(self.asked, self.state, self.now)
         )
         budgets = tuple(
-            read for limit in limits.values() for read in limit.reads(self.asked) if isinstance(read, BudgetRead)
+            read
+            for limit in limits.values()
+            for read in limit.reads(self.asked)
+            if isinstance(read, BudgetRead)
         )
-        return Decision(None, findings, tuple(allocations), self.asked.gpu_cost_micro_usd, rates, budgets)
+        return Decision(
+            None, findings, tuple(allocations), self.asked.gpu_cost_micro_usd, rates, budgets
+        )
 
     def _cover(self, index: int, fraction: Fraction, terms: _Terms) -> Gives | None:
         """Find who pays for `fraction` of the request from this source on; None: they cannot."""
@@ -143,7 +163,9 @@ class _Waterfall:
                 continue
             room = guard.room(asked, self.state, self.now)
             if room < need:
-                stop = stop or (isinstance(guard, Cap) and guard.when_exhausted == "deny" and self._stops(terms))
+                stop = stop or (
+                    isinstance(guard, Cap) and guard.when_exhausted == "deny" and self._stops(terms)
+                )
                 reason = reason or guard.reason
                 units = min(units, room)
         return _Room(units, reason, stop)
@@ -192,23 +214,37 @@ class _Waterfall:
             asked = _asking(self.asked, need)
             room = self._room(index, need, terms)
             reason = None if index in given or index > last else room.reason
-            outcome: Outcome = "gave" if index in given else "not_needed" if index > last else "passed_over"
+            outcome: Outcome = (
+                "gave" if index in given else "not_needed" if index > last else "passed_over"
+            )
             check = source.check(asked, self.state, self.now)
-            findings.append(Finding(source.label, outcome, check.used, check.limit, check.asked, reason))
+            findings.append(
+                Finding(source.label, outcome, check.used, check.limit, check.asked, reason)
+            )
             if outcome != "not_needed":
                 findings.extend(
-                    _finding(guard, guard.check(asked, self.state, self.now)) for guard in self.guards[index]
+                    _finding(guard, guard.check(asked, self.state, self.now))
+                    for guard in self.guards[index]
                 )
         return findings
 
 
 def _finding(limit: Limit, check: Check) -> Finding:
     outcome: Outcome = "passed" if check.ok else "refused"
-    return Finding(limit.label, outcome, check.used, check.limit, check.asked, None if check.ok else limit.reason)
+    return Finding(
+        limit.label,
+        outcome,
+        check.used,
+        check.limit,
+        check.asked,
+        None if check.ok else limit.reason,
+    )
 
 
 def _asking(asked: Asked, units: int) -> Asked:
-    return Asked(asked.request, asked.circumstances, units, asked.gpu_cost_micro_usd, asked.currency)
+    return Asked(
+        asked.request, asked.circumstances, units, asked.gpu_cost_micro_usd, asked.currency
+    )
 
 
 def _ceil(value: Fraction) -> int:

@@ -21,10 +21,16 @@ class Windowed(Source):
 
     units: PositiveInt = Field(description="Units per window.")
     window: WindowKind = Field(
-        default="rolling", description="rolling: a unit counts for this long after its grant; calendar: until local midnight."
+        default="rolling",
+        description="rolling: a unit counts for this long after its grant; calendar: until local midnight.",
     )
-    timezone: ZoneName | None = Field(default=None, description="IANA zone of calendar windows; beats the account's.")
-    scope: Scope = Field(default="account", description="Whether the whole account shares it, or each member has one.")
+    timezone: ZoneName | None = Field(
+        default=None, description="IANA zone of calendar windows; beats the account's."
+    )
+    scope: Scope = Field(
+        default="account",
+        description="Whether the whole account shares it, or each member has one.",
+    )
 
     @property
     def length(self) -> Length:
@@ -43,7 +49,9 @@ class Windowed(Source):
     def check(self, asked: Asked, state: State, now: datetime) -> Check:
         """Compare what the window holds with its units."""
         used = state.read(self._read(asked), now)
-        return Check(used=used, limit=self.units, asked=asked.units, ok=used + asked.units <= self.units)
+        return Check(
+            used=used, limit=self.units, asked=asked.units, ok=used + asked.units <= self.units
+        )
 
     def next_chance(self, asked: Asked, history: History, now: datetime) -> datetime | None:
         """Return when enough units have left the window, or any at all where it may be split."""
@@ -88,7 +96,13 @@ def check_calendar(window: WindowKind, length: Length, timezone: str | None) -> 
         ValueError: it has none.
     """
     if window == "calendar" and length not in CALENDAR_STEPS:
-        known = ", ".join(f"{step} ({known_length})" for known_length, step in CALENDAR_STEPS.items())
-        raise ValueError(f"there is no calendar window of {length}: choose {known}, or `window: rolling`")
+        known = ", ".join(
+            f"{step} ({known_length})" for known_length, step in CALENDAR_STEPS.items()
+        )
+        raise ValueError(
+            f"there is no calendar window of {length}: choose {known}, or `window: rolling`"
+        )
     if window == "rolling" and timezone is not None:
-        raise ValueError("a rolling window has no time zone: leave out `timezone`, or write `window: calendar`")
+        raise ValueError(
+            "a rolling window has no time zone: leave out `timezone`, or write `window: calendar`"
+        )

@@ -36,12 +36,20 @@ class Budget(Cap):
 
     def check(self, asked: Asked, state: State, now: datetime) -> Check:
         """Compare today's spend and the estimate with the ceiling, in micro-dollars."""
-        used, limit, cost = state.read(self.read, now), self._limit_micro_usd, asked.gpu_cost_micro_usd
+        used, limit, cost = (
+            state.read(self.read, now),
+            self._limit_micro_usd,
+            asked.gpu_cost_micro_usd,
+        )
         return Check(used=used, limit=limit, asked=cost, ok=used + cost <= limit)
 
     def next_chance(self, asked: Asked, history: History, now: datetime) -> datetime | None:  # noqa: ARG002
         """Return the next midnight, if the request fits into a whole day."""
-        return self.read.window.bounds(now)[1] if asked.gpu_cost_micro_usd <= self._limit_micro_usd else None
+        return (
+            self.read.window.bounds(now)[1]
+            if asked.gpu_cost_micro_usd <= self._limit_micro_usd
+            else None
+        )
 
     @property
     def _limit_micro_usd(self) -> int:

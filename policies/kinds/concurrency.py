@@ -18,7 +18,10 @@ class ConcurrencyLimit(Limit):
 
     kind: Literal["concurrency"] = "concurrency"
     limit: PositiveInt = Field(description="Live grants at one time.")
-    scope: Scope = Field(default="account", description="Whether the whole account shares it, or each member has one.")
+    scope: Scope = Field(
+        default="account",
+        description="Whether the whole account shares it, or each member has one.",
+    )
 
     reason: ClassVar[str] = Reason.CONCURRENCY_EXCEEDED
 

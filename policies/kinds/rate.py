@@ -26,9 +26,13 @@ class RateLimit(Limit):
     limit: PositiveInt = Field(description="Requests per `per`.")
     per: LengthOfTime = Field(description="The length of time, not in calendar months.")
     burst: PositiveInt | None = Field(
-        default=None, description="Requests admitted at one instant from rest, the first included; default: `limit`."
+        default=None,
+        description="Requests admitted at one instant from rest, the first included; default: `limit`.",
     )
-    scope: Scope = Field(default="account", description="Whether the whole account shares it, or each member has one.")
+    scope: Scope = Field(
+        default="account",
+        description="Whether the whole account shares it, or each member has one.",
+    )
 
     reason: ClassVar[str] = Reason.RATE_EXCEEDED
 
@@ -50,7 +54,9 @@ class RateLimit(Limit):
         ok = tat + self.per.micros - scaled_now <= self._burst * self.per.micros
         return Check(used=used, limit=self._burst, asked=1, ok=ok)
 
-    def admitted(self, asked: Asked, state: State, now: datetime) -> tuple[tuple[RateRead, int], ...]:
+    def admitted(
+        self, asked: Asked, state: State, now: datetime
+    ) -> tuple[tuple[RateRead, int], ...]:
         """Move the theoretical arrival time by one interval."""
         tat, _ = self._arrival(asked, state, now)
         return ((self._read(asked), tat + self.per.micros),)
@@ -58,7 +64,9 @@ class RateLimit(Limit):
     def next_chance(self, asked: Asked, history: History, now: datetime) -> datetime | None:
         """Return when the next arrival time has come near enough."""
         tat, _ = self._arrival(asked, history, now)
-        return from_micros(div_ceil(tat + self.per.micros - self._burst * self.per.micros, self.limit))
+        return from_micros(
+            div_ceil(tat + self.per.micros - self._burst * self.per.micros, self.limit)
+        )
 
     @property
     def _burst(self) -> int:

@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from policies.decision import Reason
-from policies.fields import Currency, LengthOfTime, PositiveInt, ZoneName
+from policies.fields import LengthOfTime, MinorByCurrency, ZoneName
 from policies.kinds.allowance import check_calendar, zones_for
 from policies.kinds.credits import slices
 from policies.policy import Asked, Check, Limit, Scope, Source
@@ -21,13 +21,18 @@ class SpendLimit(Limit):
     """At most `limit` minor units of money per window. Consulted with credits, which it makes be passed over."""
 
     kind: Literal["spend"] = "spend"
-    limit: PositiveInt | dict[Currency, PositiveInt] = Field(
+    limit: MinorByCurrency = Field(
         description="Minor units of money (2000 is $20.00), or {usd: 2000, eur: 1800}. Lots in other currencies stay unused."
     )
     per: LengthOfTime = Field(description="The window's length: 24h, 7d, 1mo, ...")
     window: WindowKind = Field(default="rolling", description="rolling or calendar.")
-    timezone: ZoneName | None = Field(default=None, description="IANA zone of calendar windows; beats the account's.")
-    scope: Scope = Field(default="account", description="Whether the whole account shares it, or each member has one.")
+    timezone: ZoneName | None = Field(
+        default=None, description="IANA zone of calendar windows; beats the account's."
+    )
+    scope: Scope = Field(
+        default="account",
+        description="Whether the whole account shares it, or each member has one.",
+    )
 
     reason: ClassVar[str] = Reason.SPEND_EXCEEDED
 
@@ -53,13 +58,17 @@ class SpendLimit(Limit):
         """Compare what was spent with the limit, in the currency that decides."""
         limits = self._limits(asked)
         cost = self._cost(asked, state, now)
-        foreign = next((currency for currency in cost if currency not in limits and cost[currency]), None)
+        foreign = next(
+            (currency for currency in cost if currency not in limits and cost[currency]), None
+        )
         if foreign is not None:
             return Check(used=0, limit=0, asked=cost[foreign], ok=False)
         checks = []
         for currency, limit in limits.items():
             used, asked_minor = state.read(self._read(asked, currency), now), cost[currency]
-            checks.append(Check(used, limit, asked_minor, ok=asked_minor == 0 or used + asked_minor <= limit))
+            checks.append(
+                Check(used, limit, asked_minor, ok=asked_minor == 0 or used + asked_minor <= limit)
+            )
         return min(checks, key=lambda check: (check.ok, -check.asked))
 
     def room(self, asked: Asked, state: State, now: datetime) -> int:
@@ -75,8 +84,13 @@ class SpendLimit(Limit):
 
     def next_chance(self, asked: Asked, history: History, now: datetime) -> datetime | None:
         """Return when any money leaves the window, or a lot of another price may come back."""
-        chances = [history.next_return(self._read(asked, currency), now) for currency in self._limits(asked)]
-        return min((at for at in (*chances, history.next_expiry(now)) if at is not None), default=None)
+        chances = [
+            history.next_return(self._read(asked, currency), now)
+            for currency in self._limits(asked)
+        ]
+        return min(
+            (at for at in (*chances, history.next_expiry(now)) if at is not None), default=None
+        )
 
     def _limits(self, asked: Asked) -> dict[str, int]:
         return dict(self.limit) if isinstance(self.limit, dict) else {asked.currency: self.limit}
@@ -89,8 +103,12 @@ class SpendLimit(Limit):
 
     def _read(self, asked: Asked, currency: str) -> UsageRead:
         window = Window(self.window, self.per, zones_for(self.window, self.timezone, asked))
-        return UsageRead((), window, asked.member if self.scope == "member" else None, "spend", currency)
+        return UsageRead(
+            (), window, asked.member if self.scope == "member" else None, "spend", currency
+        )
 
 
 def _with_units(asked: Asked, units: int) -> Asked:
-    return Asked(asked.request, asked.circumstances, units, asked.gpu_cost_micro_usd, asked.currency)
+    return Asked(
+        asked.request, asked.circumstances, units, asked.gpu_cost_micro_usd, asked.currency
+    )

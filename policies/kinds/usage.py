@@ -22,8 +22,13 @@ class UsageLimit(Cap):
     units: PositiveInt = Field(description="Units per window.")
     per: LengthOfTime = Field(description="The window's length: 5h, 24h, 7d, 1mo, ...")
     window: WindowKind = Field(default="rolling", description="rolling or calendar.")
-    timezone: ZoneName | None = Field(default=None, description="IANA zone of calendar windows; beats the account's.")
-    scope: Scope = Field(default="account", description="Whether the whole account shares it, or each member has one.")
+    timezone: ZoneName | None = Field(
+        default=None, description="IANA zone of calendar windows; beats the account's."
+    )
+    scope: Scope = Field(
+        default="account",
+        description="Whether the whole account shares it, or each member has one.",
+    )
 
     reason: ClassVar[str] = Reason.USAGE_EXCEEDED
     counts_units: ClassVar[bool] = True
@@ -40,7 +45,9 @@ class UsageLimit(Cap):
     def check(self, asked: Asked, state: State, now: datetime) -> Check:
         """Compare what the window holds with its units."""
         used = state.read(self._read(asked), now)
-        return Check(used=used, limit=self.units, asked=asked.units, ok=used + asked.units <= self.units)
+        return Check(
+            used=used, limit=self.units, asked=asked.units, ok=used + asked.units <= self.units
+        )
 
     def room(self, asked: Asked, state: State, now: datetime) -> int:
         """Return how many of the units asked for still fit."""
