@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from pydantic import ValidationError
 
+from policies.checks import check_across
+from policies.draft import Draft
 from policies.errors import PolicyError
-from policies.part import AT_KEY, Loc, faults_of
+from policies.notes import notes
+from policies.part import AT_KEY, faults_of
+from policies.part import Path as PathTo
 from policies.suggest import one_line
 from policies.yaml_text import Document, Problem, read_yaml
-from policies.yaml_text import Path as PathTo
 
 if TYPE_CHECKING:
     from policies.policy_set import PolicySet
@@ -23,49 +27,86 @@ BYTES_MAX: Final = 1_000_000
 """The largest policy file, in bytes."""
 
 
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A policy file that was checked: its policy set where it is valid, else all that is wrong.
+
+    `problems` and `notes` are lines `file:line:column: path: what is wrong and what would be right`.
+    """
+
+    policy_set: PolicySet | None
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
 def load(cls: type[PolicySetT], path: str | Path) -> PolicySetT:
     """Read a policy file.
 
     Raises:
-        PolicyError: it cannot be read, or something in it is wrong; `problems` lists everything that is.
+        PolicyError: it cannot be read or used; `problems` lists everything that is wrong.
     """
-    name = str(path)
-    try:
-        content = Path(path).read_bytes()
-    except OSError as error:
-        reason = (error.strerror or "it cannot be read").lower()
-        raise PolicyError([f"{one_line(name, 200)}: {reason}"]) from None
-    if len(content) > BYTES_MAX:
-        raise PolicyError(
-            [f"{name}: has {len(content)} bytes: a policy file has at most {BYTES_MAX}"]
-        )
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        before = content[: error.start]
-        line, column = before.count(b"\n") + 1, error.start - (before.rfind(b"\n") + 1) + 1
-        wrong = f"is not UTF-8 text: it holds the byte 0x{content[error.start]:02x}"
-        raise PolicyError([f"{name}:{line}:{column}: {wrong}"]) from None
-    return parse(cls, text, name)
+    return parse(cls, _text(path), str(path))
 
 
 def parse(cls: type[PolicySetT], text: str, name: str) -> PolicySetT:
     """Read a policy file's text; `name` is what errors call it.
 
     Raises:
-        PolicyError: something in it is wrong; `problems` lists everything that is.
+        PolicyError: it cannot be used; `problems` lists everything that is wrong.
     """
+    policy_set, _, problems = _examine(cls, text)
+    if policy_set is None:
+        raise PolicyError(_lines(name, problems))
+    return policy_set
+
+
+def check(cls: type[PolicySet], path: str | Path) -> Checked:
+    """Check a policy file: what is wrong with it, or else what a reader may want to know about it."""
+    name = str(path)
+    try:
+        text = _text(path)
+    except PolicyError as error:
+        return Checked(None, error.problems, ())
+    policy_set, document, problems = _examine(cls, text)
+    if policy_set is None:
+        return Checked(None, tuple(_lines(name, problems)), ())
+    found = (document.problem(note.path, f"note: {note.message}") for note in notes(policy_set))
+    return Checked(policy_set, (), tuple(_lines(name, found)))
+
+
+def _text(path: str | Path) -> str:
+    name = one_line(str(path), 200)
+    try:
+        content = Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it cannot be read"
+        raise PolicyError([f"{name}: {reason[0].lower()}{reason[1:]}"]) from None
+    if len(content) > BYTES_MAX:
+        message = f"has {len(content)} bytes: a policy file has at most {BYTES_MAX}"
+        raise PolicyError([f"{name}: {message}"])
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = content[: error.start]
+        line, column = before.count(b"\n") + 1, error.start - before.rfind(b"\n")
+        wrong = f"is not UTF-8 text: it holds the byte 0x{content[error.start]:02x}"
+        raise PolicyError([f"{name}:{line}:{column}: {wrong}"]) from None
+
+
+def _examine(cls: type[PolicySetT], text: str) -> tuple[PolicySetT | None, Document, set[Problem]]:
+    """Return the policy set where nothing is wrong, the document, and all that is wrong."""
     document = read_yaml(text)
-    problems = list(document.problems)
-    if document.usable:
-        try:
-            policy_set = cls.model_validate(document.value)
-        except ValidationError as error:
-            problems += _of(document, error)
-        else:
-            if not problems:
-                return policy_set
-    raise PolicyError(_lines(name, problems))
+    problems = set(document.problems)
+    if not document.usable:
+        return None, document, problems
+    for wrong in check_across(Draft.of(document.value)):
+        problems.add(document.problem(wrong.path, wrong.message, at_key=wrong.at_key))
+    try:
+        policy_set = cls.model_validate(document.value)
+    except ValidationError as error:
+        problems.update(_of(document, error))
+        return None, document, problems
+    return None if problems else policy_set, document, problems
 
 
 def _of(document: Document, error: ValidationError) -> Iterator[Problem]:
@@ -74,7 +115,7 @@ def _of(document: Document, error: ValidationError) -> Iterator[Problem]:
         yield document.problem(path, fault.message, at_key=at_key or fault.kind == AT_KEY)
 
 
-def _path(value: Any, loc: Loc) -> tuple[PathTo, bool]:
+def _path(value: Any, loc: PathTo) -> tuple[PathTo, bool]:
     """Follow what pydantic calls a place as far as the file has it; names of union members are skipped."""
     path: list[str | int] = []
     for step in loc:
@@ -95,5 +136,5 @@ def _lines(name: str, problems: Iterable[Problem]) -> list[str]:
         f"{name}:{problem.position.line}:{problem.position.column}: "
         + (f"{problem.path}: " if problem.path else "")
         + problem.message
-        for problem in sorted(set(problems))
+        for problem in sorted(problems)
     ]

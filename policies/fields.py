@@ -57,6 +57,17 @@ def as_decimal(value: Any) -> Decimal:
     return number
 
 
+def as_currency(value: Any) -> str:
+    """Read a currency: three lower-case letters.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not isinstance(value, str) or not re.fullmatch(r"[a-z]{3}", value):
+        raise ValueError(f"{shown(value)} is no currency: use three lower-case letters such as usd")
+    return value
+
+
 def minor_digits(currency: str) -> int:
     """Return how many digits the currency has after the point: 2 for usd, 0 for jpy, 3 for kwd."""
     return 0 if currency in _ZERO_DECIMAL else 3 if currency in _THREE_DECIMAL else 2
@@ -110,12 +121,6 @@ def _name(value: Any) -> str:
     return text
 
 
-def _currency(value: Any) -> str:
-    if not isinstance(value, str) or not re.fullmatch(r"[a-z]{3}", value):
-        raise ValueError(f"{shown(value)} is no currency: use three lower-case letters such as usd")
-    return value
-
-
 def _length(value: Any) -> Length:
     if isinstance(value, Length):
         return value
@@ -163,7 +168,7 @@ Amount = Annotated[
 ]
 Currency = Annotated[
     str,
-    BeforeValidator(_currency),
+    BeforeValidator(as_currency),
     WithJsonSchema({"type": "string", "pattern": "^[a-z]{3}$"}),
 ]
 ZoneName = Annotated[str, BeforeValidator(_zone)]

@@ -13,7 +13,7 @@ from policies.fields import Amount, Name, PositiveNumber
 from policies.part import AT_KEY, Fault, Part
 from policies.request import AttributeValue
 from policies.table import Linear, Table, evaluate, formula_by_shape
-from policies.units import SECONDS_PER_HOUR, micro_usd
+from policies.units import GPU_COST_MICRO_USD_MAX, SECONDS_PER_HOUR, micro_usd
 
 _amount: TypeAdapter[Decimal] = TypeAdapter(Amount)
 Formula = Annotated[Amount | Table | Linear, formula_by_shape(_amount)]
@@ -69,28 +69,32 @@ class GpuCost(Part):
         """Return the estimated cost in micro-dollars, rounded up once.
 
         Raises:
-            LookupError: the formula has no value for these attributes, and there is no ceiling.
+            LookupError: it has no value for these attributes, or none that can be a cost.
         """
         if self.gpu is None:
-            amount = evaluate(self.formula, attributes)
-            if amount is None:
-                raise LookupError("no cost for these attributes")
-            return micro_usd(amount)
-        seconds = self.estimate_seconds(attributes)
-        return micro_usd(seconds * Fraction(gpus[self.gpu].usd_per_hour) / SECONDS_PER_HOUR)
+            dollars = evaluate(self.formula, attributes)
+        else:
+            price = Fraction(gpus[self.gpu].usd_per_hour)
+            dollars = self.estimate_seconds(attributes) * price / SECONDS_PER_HOUR
+        if dollars is None or dollars < 0:
+            raise LookupError("it has no value for these attributes")
+        cost = micro_usd(dollars)
+        if cost > GPU_COST_MICRO_USD_MAX:
+            raise LookupError("it would be above a billion dollars")
+        return cost
 
     def estimate_seconds(self, attributes: Mapping[str, AttributeValue]) -> Fraction:
         """Return the estimated GPU time in seconds, exactly: zero where dollars are given directly.
 
         Raises:
-            LookupError: the formula has no value for these attributes, and there is no ceiling.
+            LookupError: it has no value for these attributes, and there is no ceiling.
         """
         if self.gpu_seconds is None:
             return Fraction(0)
         seconds = evaluate(self.gpu_seconds, attributes)
-        if self.ceiling_gpu_seconds is None:
-            if seconds is None:
-                raise LookupError("no GPU time for these attributes, and no ceiling_gpu_seconds")
-            return seconds
-        ceiling = Fraction(self.ceiling_gpu_seconds)
-        return ceiling if seconds is None else min(seconds, ceiling)
+        ceiling = self.ceiling_gpu_seconds
+        if seconds is None or seconds < 0:
+            if ceiling is None:
+                raise LookupError("it has no GPU time for these attributes, and no ceiling")
+            return Fraction(ceiling)
+        return seconds if ceiling is None else min(seconds, Fraction(ceiling))

@@ -96,6 +96,12 @@ class Attribute(Part):
             return tuple(range(low, high + 1)) if high - low < VALUES_MAX else None
         return None
 
+    @cached_property
+    def spellings(self) -> frozenset[str] | None:
+        """All allowed values as a table spells them, or None where they cannot be listed."""
+        values = self.values()
+        return None if values is None else frozenset(spelled(value) for value in values)
+
     def least(self) -> Decimal | None:
         """Return the least allowed number, or None where there is no bound."""
         return min(self._numbers, default=self.min)

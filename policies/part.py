@@ -24,9 +24,10 @@ from pydantic import (
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError, core_schema
 
 from policies.instants import Length
-from policies.suggest import did_you_mean, listed, shown
+from policies.suggest import did_you_mean, listed, one_line, shown
 
-Loc = tuple[int | str, ...]
+Path = tuple[int | str, ...]
+"""Where a value stands: the keys and indexes that lead to it."""
 
 AT_VALUE: Final = "wrong_value"
 AT_KEY: Final = "unknown_key"
@@ -36,7 +37,7 @@ AT_KEY: Final = "unknown_key"
 class Fault:
     """What is wrong at a place below the part that says so. `kind`: whether its value or its key is meant."""
 
-    loc: Loc
+    loc: Path
     message: str
     kind: str = AT_VALUE
 
@@ -69,6 +70,14 @@ class Part(BaseModel):
         if found:
             raise refusal(found)
         return part
+
+
+def path_text(path: Path) -> str:
+    """Spell a path: `plans.standard.sources[0].units`."""
+    text = ""
+    for step in path:
+        text += f"[{step}]" if isinstance(step, int) else f".{one_line(step)}"
+    return text.removeprefix(".")
 
 
 def refusal(faults: Sequence[Fault]) -> ValidationError:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
     BeforeValidator,
@@ -16,11 +16,12 @@ from pydantic import (
     Field,
     PrivateAttr,
     SerializeAsAny,
+    ValidationError,
     field_validator,
 )
 
 from policies.decision import Price
-from policies.errors import InvalidRequest
+from policies.errors import InvalidRequest, PolicyError
 from policies.fields import (
     Amount,
     Currency,
@@ -30,18 +31,22 @@ from policies.fields import (
     PositiveInt,
     Prices,
     WholeNumber,
+    as_currency,
     to_minor,
 )
 from policies.gpu_cost import Gpu
 from policies.instants import Length
 from policies.kinds.budget import Budget
 from policies.operation import Attribute, Operation, Weights
-from policies.part import Part
+from policies.part import AT_KEY, Fault, Part, faults_of, path_text
 from policies.policy import Limit, Source
 from policies.registry import as_limit, as_source
 from policies.request import PaidUse, Request
 from policies.rules import Ruleset
 from policies.suggest import did_you_mean
+
+if TYPE_CHECKING:
+    from policies.document import Checked
 
 ANY_OPERATION = "*"
 
@@ -79,6 +84,18 @@ class PlanPrice(Part):
     __pydantic_extra__: dict[str, Amount] = Field(init=False)
 
     every: LengthOfTime = Field(description="How often it is paid: 1mo, 1y.")
+
+    @classmethod
+    def faults(cls, value: Mapping[str, Any]) -> Iterator[Fault]:
+        """Return what is wrong with the keys: besides `every`, they are currencies."""
+        currencies = [key for key in value if key != "every"]
+        if not currencies:
+            yield Fault((), "needs an amount such as `usd: 20.00`")
+        for key in currencies:
+            try:
+                as_currency(key)
+            except ValueError as error:
+                yield Fault((key,), str(error), AT_KEY)
 
     @property
     def amounts(self) -> dict[str, Decimal]:
@@ -140,6 +157,14 @@ class ReleaseRule(Part):
         default=Length.parse("7d"),
         description="How long units of an expired lot live on where it was ours.",
     )
+
+    @classmethod
+    def faults(cls, value: Mapping[str, Any]) -> Iterator[Fault]:
+        """Return what is wrong with the combination of keys: a grace needs a failure of ours."""
+        if "grace" in value and value.get("ours") is not True:
+            yield Fault(
+                ("grace",), "goes with `ours: true`: add that, or leave out `grace`", AT_KEY
+            )
 
 
 class PolicySet(Part):
@@ -205,6 +230,13 @@ class PolicySet(Part):
         return parse(cls, text, name)
 
     @classmethod
+    def check(cls, path: str | Path) -> Checked:
+        """Check a policy file: all that is wrong with it, or notes on what a reader may want to know."""
+        from policies.document import check  # noqa: PLC0415 - the document builds policy sets
+
+        return check(cls, path)
+
+    @classmethod
     def unlimited(cls) -> Self:
         """Return a policy set that grants every operation with any attributes, at no GPU cost: for tests of hosts."""
         return cls.model_validate(
@@ -218,8 +250,16 @@ class PolicySet(Part):
 
     @classmethod
     def from_canonical(cls, content: str) -> Self:
-        """Rebuild the policy set whose canonical content this is."""
-        return cls.model_validate(json.loads(content))
+        """Rebuild the policy set whose canonical content this is.
+
+        Raises:
+            PolicyError: it is not valid here, say because a plug-in is not installed.
+        """
+        try:
+            return cls.model_validate(json.loads(content))
+        except ValidationError as error:
+            problems = [f"{path_text(fault.loc)}: {fault.message}" for fault in faults_of(error)]
+        raise PolicyError(problems)
 
     @cached_property
     def canonical(self) -> str:

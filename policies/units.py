@@ -22,6 +22,9 @@ MINOR_MAX: Final = 10**15
 GPU_SECONDS_MAX: Final = 10**9
 """The longest GPU time of one job, in seconds (31 years): more is a mistake of units."""
 
+GPU_COST_MICRO_USD_MAX: Final = 10**15
+"""The highest GPU cost of one job, in micro-dollars (a billion dollars): more is a mistake of units."""
+
 MICRO_USD: Final = 1_000_000
 SECONDS_PER_HOUR: Final = 3600
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import yaml
 
+from policies.part import Path, path_text
 from policies.suggest import one_line, shown
 from policies.table import spelled
 
@@ -22,9 +23,6 @@ VALUES_MAX: Final = 200_000
 
 DEPTH_MAX: Final = 60
 NUMBER_MAX: Final = 60
-
-Path = tuple[str | int, ...]
-"""Where a value stands: the keys and indexes that lead to it."""
 
 _INTEGER: Final = re.compile(r"[-+]?[0-9]+\Z")
 _DECIMAL: Final = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?\Z")
@@ -81,14 +79,6 @@ class Document:
         for step in path:
             value = value[step]
         return value
-
-
-def path_text(path: Path) -> str:
-    """Spell a path: `plans.standard.sources[0].units`."""
-    text = ""
-    for step in path:
-        text += f"[{step}]" if isinstance(step, int) else f".{one_line(step)}"
-    return text.removeprefix(".")
 
 
 def read_yaml(text: str) -> Document:

@@ -35,6 +35,7 @@ class SpendLimit(Limit):
     )
 
     reason: ClassVar[str] = Reason.SPEND_EXCEEDED
+    counts_units: ClassVar[bool] = True
 
     @model_validator(mode="after")
     def _known_calendar(self) -> SpendLimit:
