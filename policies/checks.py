@@ -10,11 +10,10 @@ from decimal import Decimal
 from typing import Final
 
 from policies.draft import Draft, PlanDraft, Wrong, path_of_source
-from policies.fields import to_minor
+from policies.fields import ANY_OPERATION, to_minor
 from policies.formula_checks import check_formulas
 from policies.part import Path
 from policies.policy import Cap
-from policies.policy_set import ANY_OPERATION
 from policies.rules import SPEND_CAP, named
 from policies.suggest import did_you_mean, listed, shown
 from policies.units import MINOR_MAX

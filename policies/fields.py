@@ -26,6 +26,9 @@ from policies.units import MINOR_MAX, UNITS_MAX
 DIGITS_MAX: Final = 28
 """Digits of a decimal number: more of them are a mistake, and fewer than any arithmetic here would round."""
 
+ANY_OPERATION: Final = "*"
+"""What stands for any operation in a policy set that is not from a file."""
+
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}\Z")
 _ZERO_DECIMAL: Final = frozenset(
     "bif clp djf gnf jpy kmf krw mga pyg rwf ugx vnd vuv xaf xof xpf".split()
@@ -121,6 +124,10 @@ def _name(value: Any) -> str:
     return text
 
 
+def _operation_name(value: Any) -> str:
+    return ANY_OPERATION if value == ANY_OPERATION else _name(value)
+
+
 def _length(value: Any) -> Length:
     if isinstance(value, Length):
         return value
@@ -142,11 +149,15 @@ def _zone(value: Any) -> str:
 _number = BeforeValidator(as_decimal)
 _spelled = PlainSerializer(canonical_decimal, return_type=str)
 _NUMBER: Final = {"type": "number"}
+_PATTERN: Final = f"^{_NAME.pattern[:-2]}$"
 
 Name = Annotated[
     str,
     BeforeValidator(_name),
-    WithJsonSchema({"type": ["string", "integer"], "pattern": f"^{_NAME.pattern[:-2]}$"}),
+    WithJsonSchema({"type": ["string", "integer"], "pattern": _PATTERN}),
+]
+OperationName = Annotated[
+    str, BeforeValidator(_operation_name), WithJsonSchema({"type": "string", "pattern": _PATTERN})
 ]
 WholeNumber = Annotated[int, BeforeValidator(_integer)]
 PositiveInt = Annotated[WholeNumber, Field(ge=1, le=UNITS_MAX)]

@@ -23,11 +23,13 @@ from pydantic import (
 from policies.decision import Price
 from policies.errors import InvalidRequest, PolicyError
 from policies.fields import (
+    ANY_OPERATION,
     Amount,
     Currency,
     Flag,
     LengthOfTime,
     Name,
+    OperationName,
     PositiveInt,
     Prices,
     WholeNumber,
@@ -47,8 +49,6 @@ from policies.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from policies.document import Checked
-
-ANY_OPERATION = "*"
 
 
 class Pack(Part):
@@ -175,7 +175,9 @@ class PolicySet(Part):
     )
     currency: Currency = Field(default="usd", description="The currency of prices that name none.")
     gpus: dict[Name, Gpu] = Field(default_factory=dict, description="GPU types and their prices.")
-    operations: dict[str, Operation] = Field(description="What can be asked for.", min_length=1)
+    operations: dict[OperationName, Operation] = Field(
+        description="What can be asked for.", min_length=1
+    )
     packs: dict[Name, Pack] = Field(default_factory=dict, description="What is sold.")
     plans: dict[Name, Plan] = Field(description="Named lists of policies.", min_length=1)
     default_plan: Name = Field(description="The plan of accounts that have none.")

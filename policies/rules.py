@@ -109,6 +109,10 @@ class Ruleset:
         cost = self.estimate_micro_usd(request.attributes)
         return Asked(request, circumstances, 0, cost, self.currency)
 
+    def asked_for_nothing(self, request: Request, circumstances: Circumstances) -> Asked:
+        """Return the question of somebody who only looks: no units, no cost, any attributes."""
+        return Asked(request, circumstances, 0, 0, self.currency)
+
     def reads(self, request: Request, circumstances: Circumstances) -> tuple[Read, ...]:
         """Return all that the policies read, each once, in a fixed order."""
         asked = self.asked(request, circumstances)
