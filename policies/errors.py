@@ -66,6 +66,14 @@ class GrantEnded(ComptrollerError):  # noqa: N818 - the contract's name
         super().__init__(message)
 
 
+class Denied(ComptrollerError):  # noqa: N818 - the contract's name
+    """The request of a `job` was refused. `denial` says why, and what would help."""
+
+    def __init__(self, message: str, *, denial: object) -> None:
+        self.denial = denial
+        super().__init__(message)
+
+
 class DeadlinePassed(ComptrollerError):  # noqa: N818 - the contract's name
     """The instant after which nothing may be taken is past. Nothing was taken."""
 

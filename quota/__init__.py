@@ -1,1 +1,49 @@
-"""Quota admits: it joins limits and books in one step."""
+"""Admission in real time: limits and books joined in one step.
+
+    from quota import Comptroller
+
+The way of one request: `engine` -> `methods.requests` -> `admission` (look, lock, dues, load, decide, write);
+the rule that granted or denied it is in `policies.waterfall` and the policy's own module in `policies.kinds`.
+"""
+
+from policies.errors import (
+    AccountBusy,
+    ComptrollerError,
+    DeadlinePassed,
+    Denied,
+    GrantEnded,
+    IdempotencyConflict,
+    InvalidRequest,
+    InvalidSignature,
+    PolicyError,
+    SchemaMismatch,
+    StaleTransaction,
+    StoreUnavailable,
+    UnknownGrant,
+    UnknownLot,
+)
+from quota.engine import Comptroller
+from quota.grants import Decision, Denial, Ending, Grant, Job
+
+__all__ = [
+    "AccountBusy",
+    "Comptroller",
+    "ComptrollerError",
+    "DeadlinePassed",
+    "Decision",
+    "Denial",
+    "Denied",
+    "Ending",
+    "Grant",
+    "GrantEnded",
+    "IdempotencyConflict",
+    "InvalidRequest",
+    "InvalidSignature",
+    "Job",
+    "PolicyError",
+    "SchemaMismatch",
+    "StaleTransaction",
+    "StoreUnavailable",
+    "UnknownGrant",
+    "UnknownLot",
+]

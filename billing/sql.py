@@ -1,0 +1,123 @@
+"""SQL written once, compiled once: statements of SQLAlchemy Core, run on the driver's own cursor.
+
+An admission is a dozen small statements. SQLAlchemy's execution costs several times what SQLite takes for one, so each
+statement is compiled once per dialect, and then costs a dictionary look-up and the driver's call. Types are converted by
+the columns' own types, so that the statement's text and its values stay the same on every database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from sqlalchemy import Connection, Dialect
+from sqlalchemy.sql.elements import ClauseElement
+
+Processor = Callable[[Any], Any]
+Row = tuple[Any, ...]
+
+
+class Statement:
+    """A statement that is compiled once for each dialect it runs on."""
+
+    __slots__ = ("_compiled", "clause")
+
+    def __init__(self, clause: ClauseElement) -> None:
+        self.clause: Final = clause
+        self._compiled: dict[str, _Compiled] = {}
+
+    def for_dialect(self, dialect: Dialect) -> _Compiled:
+        """Return its text and conversions for a dialect."""
+        compiled = self._compiled.get(dialect.name)
+        if compiled is None:
+            compiled = self._compiled[dialect.name] = _Compiled(self.clause, dialect)
+        return compiled
+
+
+class _Compiled:
+    __slots__ = ("binds", "constants", "names", "results", "text")
+
+    def __init__(self, clause: ClauseElement, dialect: Dialect) -> None:
+        compiled: Any = clause.compile(dialect=dialect)
+        self.text: str = str(compiled)
+        self.names: tuple[str, ...] | None = (
+            tuple(compiled.positiontup) if compiled.positional else None
+        )
+        self.constants = {
+            name: value for name, value in compiled.params.items() if value is not None
+        }
+        self.binds: dict[str, Processor] = {}
+        for name, bind in compiled.binds.items():
+            processor = bind.type.dialect_impl(dialect).bind_processor(dialect)
+            if processor is not None:
+                self.binds[name] = processor
+        columns = tuple(getattr(clause, "exported_columns", ()) or ())
+        processors = [
+            column.type.dialect_impl(dialect).result_processor(dialect, None) for column in columns
+        ]
+        self.results = tuple(
+            (index, processor)
+            for index, processor in enumerate(processors)
+            if processor is not None
+        )
+
+    def parameters(self, values: Mapping[str, Any]) -> Any:
+        """Return the values as the driver takes them."""
+        if self.constants:
+            values = {**self.constants, **values}
+        if self.binds:
+            binds = self.binds
+            values = {
+                name: binds[name](value) if name in binds else value
+                for name, value in values.items()
+            }
+        return values if self.names is None else [values[name] for name in self.names]
+
+    def converted(self, rows: Sequence[Row]) -> list[Row]:
+        """Return rows with the types that the columns declare."""
+        if not self.results or not rows:
+            return list(rows)
+        converted = []
+        for row in rows:
+            values = list(row)
+            for index, processor in self.results:
+                values[index] = processor(values[index])
+            converted.append(tuple(values))
+        return converted
+
+
+class Db:
+    """One connection within one transaction: ours, or one that belongs to the host's session."""
+
+    __slots__ = ("_cursor", "connection", "dialect")
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection: Final = connection
+        self.dialect: Final = connection.dialect
+        self._cursor = connection.connection.cursor()
+
+    def run(self, statement: Statement, /, **values: Any) -> None:
+        """Run a statement that returns no rows."""
+        compiled = statement.for_dialect(self.dialect)
+        self._cursor.execute(compiled.text, compiled.parameters(values))
+
+    def count(self, statement: Statement, /, **values: Any) -> int:
+        """Run a statement and return how many rows it changed."""
+        compiled = statement.for_dialect(self.dialect)
+        self._cursor.execute(compiled.text, compiled.parameters(values))
+        return int(self._cursor.rowcount)
+
+    def rows(self, statement: Statement, /, **values: Any) -> list[Row]:
+        """Run a statement and return its rows."""
+        compiled = statement.for_dialect(self.dialect)
+        self._cursor.execute(compiled.text, compiled.parameters(values))
+        return compiled.converted(self._cursor.fetchall())
+
+    def row(self, statement: Statement, /, **values: Any) -> Row | None:
+        """Run a statement and return its only row, or None."""
+        rows = self.rows(statement, **values)
+        return rows[0] if rows else None
+
+    def close(self) -> None:
+        """Give the cursor back."""
+        self._cursor.close()

@@ -1,0 +1,168 @@
+"""An account's settings: plan, time zone, paid use, freezing, forgetting. Each change is a record of its book."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import bindparam, delete, select, update
+
+from billing.draft import Draft
+from billing.posting import BookState, lock_book, open_book, post, save_book, zones_text
+from billing.sql import Db, Statement
+from billing.tables import AccountName, Erasable
+from policies.errors import InvalidRequest
+from policies.instants import zone_named
+from policies.units import MINOR_MAX, whole
+from policies.window import Zones
+from quota.ask import ATTRIBUTES_MAX, name, text
+from quota.dues import post_dues
+from quota.tables import DenialRow
+
+PAID_USES: Final = ("auto", "ask", "never")
+CAP_PERIODS: Final = ("day", "week", "month")
+
+_TAGS: Final = Statement(
+    update(AccountName)
+    .where(AccountName.book_id == bindparam("of_book"))  # type: ignore[arg-type]
+    .values(tags=bindparam("new_tags"))
+)
+_READ_TAGS: Final = Statement(
+    select(AccountName.tags).where(AccountName.book_id == bindparam("book_id"))
+)
+_FORGET_NAME: Final = Statement(
+    delete(AccountName).where(AccountName.book_id == bindparam("of_book"))
+)  # type: ignore[arg-type]
+_FORGET_VALUES: Final = Statement(delete(Erasable).where(Erasable.book_id == bindparam("of_book")))  # type: ignore[arg-type]
+_FORGET_DENIALS: Final = Statement(
+    delete(DenialRow).where(DenialRow.account == bindparam("of_account"))
+)  # type: ignore[arg-type]
+
+
+def lock_account(db: Db, account: str, now: datetime) -> tuple[BookState, datetime]:
+    """Lock an account's book, opening one where there is none, and post what is due. Returns it and its time."""
+    book = lock_book(db, account)
+    if book is None:
+        return open_book(db, account, now), now
+    now = max(now, book.at)
+    post_dues(db, book, now)
+    return book, now
+
+
+def set_plan(db: Db, book: BookState, plan: str, now: datetime) -> None:
+    """Put the account on a plan."""
+    if book.plan != plan:
+        book.plan = plan
+        _record(db, book, "plan", {"plan": plan}, now)
+    save_book(db, book)
+
+
+def set_zone(db: Db, book: BookState, zone: str, now: datetime) -> None:
+    """Change the account's time zone: in force when the current window ends.
+
+    Raises:
+        InvalidRequest: there is no such zone.
+    """
+    zone_named(name(zone, "timezone"))
+    if book.zones.latest == zone:
+        save_book(db, book)
+        return
+    untouched = book.seq == 0 and not book.zones.changes
+    book.zones = (
+        Zones(zone)
+        if untouched
+        else replace(book.zones, changes=(*book.zones.changes, (now, zone)))
+    )
+    _record(db, book, "zone", {"zones": json.loads(zones_text(book.zones))}, now)
+    save_book(db, book)
+
+
+def set_tags(db: Db, book: BookState, tags: Mapping[str, object]) -> None:
+    """Replace the account's tags. They are for people, and no part of the chain.
+
+    Raises:
+        InvalidRequest: they are no mapping of short texts.
+    """
+    if not isinstance(tags, Mapping) or len(tags) > ATTRIBUTES_MAX:
+        raise InvalidRequest(f"tags must be a mapping of at most {ATTRIBUTES_MAX} names to texts")
+    checked = {
+        name(key, "a tag's name"): text(value, f"tag `{key}`") for key, value in tags.items()
+    }
+    db.run(_TAGS, of_book=book.id, new_tags=json.dumps(checked, sort_keys=True))
+
+
+def tags_of(db: Db, book_id: int) -> dict[str, str]:
+    """Return an account's tags."""
+    row = db.row(_READ_TAGS, book_id=book_id)
+    return {} if row is None else dict(json.loads(row[0]))
+
+
+def set_paid_use(
+    db: Db,
+    book: BookState,
+    paid_use: str,
+    spend_cap_minor: int | None,
+    spend_cap_per: str,
+    now: datetime,
+) -> None:
+    """Set whether credits may be used, and the most they may cost per calendar day, week or month, in minor units.
+
+    Raises:
+        InvalidRequest: a value is not allowed.
+    """
+    if paid_use not in PAID_USES:
+        raise InvalidRequest(
+            f"paid use must be one of {', '.join(PAID_USES)}, not `{paid_use!s:.40}`"
+        )
+    if spend_cap_per not in CAP_PERIODS:
+        raise InvalidRequest(
+            f"spend_cap_per must be one of {', '.join(CAP_PERIODS)}, not `{spend_cap_per!s:.40}`"
+        )
+    cap = (
+        None
+        if spend_cap_minor is None
+        else whole(spend_cap_minor, "spend_cap_minor", most=MINOR_MAX)
+    )
+    per = None if cap is None else spend_cap_per
+    if (book.paid_use, book.spend_cap_minor, book.spend_cap_per) != (paid_use, cap, per):
+        book.paid_use, book.spend_cap_minor, book.spend_cap_per = paid_use, cap, per  # type: ignore[assignment]
+        _record(
+            db,
+            book,
+            "paid_use",
+            {"paid_use": paid_use, "spend_cap_minor": cap, "spend_cap_per": per},
+            now,
+        )
+    save_book(db, book)
+
+
+def set_frozen(db: Db, book: BookState, reason: str | None, now: datetime) -> None:
+    """Freeze the account, which denies every request, or unfreeze it (no reason). Open grants run on."""
+    hashed = None if reason is None else book.hashed("text", text(reason, "reason"))
+    if (book.frozen is None) != (reason is None):
+        book.frozen = reason
+        _record(db, book, "unfreeze" if reason is None else "freeze", {"reason": hashed}, now)
+    save_book(db, book)
+
+
+def forget(db: Db, book: BookState, account: str, now: datetime) -> None:
+    """Erase the account's name, its salt, and every name and free text in its book. The chain stays provable."""
+    if book.frozen is not None:
+        book.frozen = "(erased)"
+    _record(db, book, "forget", {}, now)
+    save_book(db, book)
+    for statement in (_FORGET_NAME, _FORGET_VALUES):
+        db.run(statement, of_book=book.id)
+    forget_denials(db, account)
+
+
+def forget_denials(db: Db, account: str) -> None:
+    """Erase an account's denials."""
+    db.run(_FORGET_DENIALS, of_account=account)
+
+
+def _record(db: Db, book: BookState, kind: str, facts: Mapping[str, Any], now: datetime) -> None:
+    post(db, book, Draft(kind, now, facts), now)

@@ -1,0 +1,213 @@
+"""Recording denials off the request's path: in batches, repeats coalesced, bounded, losses counted.
+
+A denial took nothing, so it is no part of the books; but `account show` must be able to tell why somebody was denied
+yesterday at 14:03. Repeats of one account, operation and reason within a minute become one row with a count.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import bindparam, func, insert, select, update
+
+from billing.sql import Db, Statement
+from policies.errors import ComptrollerError
+from quota.grants import Denial
+from quota.store import Store
+from quota.tables import DenialLoss, DenialRow
+
+WAITING_MAX: Final = 10_000
+"""How many different denials may wait to be written; more are lost, and counted."""
+
+FLUSH_SECONDS: Final = 1.0
+COALESCED: Final = timedelta(minutes=1)
+
+log: Final = logging.getLogger("comptroller.denials")
+Key = tuple[str, str | None, str, str, str, int]
+
+_INSERT: Final = Statement(
+    insert(DenialRow).values(
+        {c.name: bindparam(c.name) for c in DenialRow.__table__.c if c.name != "id"}
+    )  # type: ignore[attr-defined]
+)
+_LOST: Final = Statement(insert(DenialLoss).values(at=bindparam("at"), lost=bindparam("lost")))
+_MORE_LOST: Final = Statement(
+    update(DenialLoss)
+    .where(DenialLoss.at == bindparam("of_at"))
+    .values(lost=DenialLoss.lost + bindparam("more"))  # type: ignore[arg-type]
+)
+_TOTAL_LOST: Final = Statement(select(func.coalesce(func.sum(DenialLoss.lost), 0)))
+_SHOW: Final = Statement(
+    select(
+        DenialRow.first_at,
+        DenialRow.last_at,
+        DenialRow.count,
+        DenialRow.operation,
+        DenialRow.plan,
+        DenialRow.reason,
+        DenialRow.member,
+        DenialRow.retry_at,
+        DenialRow.findings,
+    )
+    .where(
+        DenialRow.account == bindparam("account"),
+        DenialRow.last_at >= bindparam("since"),
+        DenialRow.first_at < bindparam("until"),
+    )
+    .order_by(DenialRow.first_at.desc())  # type: ignore[attr-defined]
+    .limit(bindparam("most"))
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DenialRecord:
+    """Denials of one account for one reason: when, how many, and what each policy found at the first of them."""
+
+    first_at: datetime
+    last_at: datetime
+    count: int
+    operation: str
+    plan: str
+    reason: str
+    member: str | None
+    retry_at: datetime | None
+    findings: tuple[dict[str, Any], ...]
+
+
+class DenialLog:
+    """Denials that wait to be written, and the thread that writes them. Safe for several threads."""
+
+    def __init__(
+        self, store: Store, *, waiting_max: int = WAITING_MAX, flush_seconds: float = FLUSH_SECONDS
+    ) -> None:
+        """Write to a store, every `flush_seconds` or when `flush` is called."""
+        self._store, self._waiting_max, self._flush_seconds = store, waiting_max, flush_seconds
+        self._waiting: dict[Key, tuple[Denial, datetime, int]] = {}
+        self._lost = 0
+        self._guard = threading.Lock()
+        self._writing = threading.Lock()
+        self._wake = threading.Event()
+        self._closed = False
+        self._thread: threading.Thread | None = None
+
+    def add(self, denial: Denial) -> None:
+        """Note a denial. Never waits for the database, and never raises."""
+        minute = int(denial.at.timestamp()) // int(COALESCED.total_seconds())
+        key = (denial.account, denial.member, denial.operation, denial.plan, denial.reason, minute)
+        with self._guard:
+            first, _, count = self._waiting.get(key, (denial, denial.at, 0))
+            if count == 0 and len(self._waiting) >= self._waiting_max:
+                self._lost += 1
+                return
+            self._waiting[key] = (first, denial.at, count + 1)
+            if self._thread is None and not self._closed:
+                self._thread = threading.Thread(
+                    target=self._run, name="comptroller-denials", daemon=True
+                )
+                self._thread.start()
+
+    def flush(self) -> None:
+        """Write what waits.
+
+        Raises:
+            ComptrollerError: the database cannot be written now; what waits goes on waiting.
+        """
+        with self._writing:
+            with self._guard:
+                batch, lost = self._waiting, self._lost
+                self._waiting, self._lost = {}, 0
+            if not batch and not lost:
+                return
+            try:
+                with self._store.writing() as db:
+                    for first, last_at, count in batch.values():
+                        db.run(_INSERT, **_row(first, last_at, count))
+                    if lost:
+                        _count_lost(db, lost, max(last_at for _, last_at, _ in batch.values()))
+            except BaseException:
+                self._take_back(batch, lost)
+                raise
+
+    def close(self) -> None:
+        """Write what waits, and stop the thread."""
+        self._closed = True
+        self._wake.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout=self._flush_seconds * 10)
+        with contextlib.suppress(ComptrollerError):
+            self.flush()
+
+    def _run(self) -> None:
+        while not self._closed:
+            self._wake.wait(self._flush_seconds)
+            try:
+                self.flush()
+            except Exception as error:  # noqa: BLE001 - the thread must outlive whatever the database does
+                log.warning("denials could not be written and wait: %s", error)
+
+    def _take_back(self, batch: dict[Key, tuple[Denial, datetime, int]], lost: int) -> None:
+        with self._guard:
+            newer, self._waiting = self._waiting, batch
+            self._lost += lost
+            for key, (denial, last_at, count) in newer.items():
+                if key in self._waiting:
+                    first, _, before = self._waiting[key]
+                    self._waiting[key] = (first, last_at, before + count)
+                elif len(self._waiting) < self._waiting_max:
+                    self._waiting[key] = (denial, last_at, count)
+                else:
+                    self._lost += count
+
+
+def load_denials(
+    db: Db, account: str, since: datetime, until: datetime, most: int
+) -> tuple[DenialRecord, ...]:
+    """Load an account's denials between two instants, the newest first."""
+    rows = db.rows(_SHOW, account=account, since=since, until=until, most=most)
+    records = (DenialRecord(*row[:-1], tuple(json.loads(row[-1]))) for row in rows)
+    return tuple(replace(record, member=record.member or None) for record in records)
+
+
+def lost_denials(db: Db) -> int:
+    """Return how many denials could not be recorded, ever."""
+    row = db.row(_TOTAL_LOST)
+    return 0 if row is None else int(row[0])
+
+
+def _row(first: Denial, last_at: datetime, count: int) -> dict[str, Any]:
+    findings = [
+        {
+            "policy": found.policy,
+            "outcome": found.outcome,
+            "used": found.used,
+            "limit": found.limit,
+            "asked": found.asked,
+            "reason": found.reason,
+        }
+        for found in first.findings
+    ]
+    return {
+        "account": first.account,
+        "member": first.member,
+        "operation": first.operation,
+        "plan": first.plan,
+        "reason": first.reason,
+        "first_at": first.at,
+        "last_at": last_at,
+        "count": count,
+        "retry_at": first.retry_at,
+        "findings": json.dumps(findings),
+        "policy_version": first.policy_version,
+    }
+
+
+def _count_lost(db: Db, lost: int, at: datetime) -> None:
+    if not db.count(_MORE_LOST, of_at=at, more=lost):
+        db.run(_LOST, at=at, lost=lost)

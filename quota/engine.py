@@ -1,0 +1,105 @@
+"""The Comptroller: limits and books joined in one step.
+
+Each method checks its arguments, opens a transaction (or joins the host's), and calls the one module that does the work;
+nothing is decided here. The way of an admission: `quota.admission` looks and grants, `policies.waterfall` decides.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Self
+
+from policies.errors import InvalidRequest
+from policies.policy_set import PolicySet
+from quota.clock import Clock, checked
+from quota.denials import DenialLog
+from quota.methods.accounts import AccountMethods
+from quota.methods.credits import CreditMethods
+from quota.methods.questions import QuestionMethods
+from quota.methods.requests import RequestMethods
+from quota.policy_file import PolicyFile
+from quota.store import Store
+from quota.versions import store
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from sqlalchemy import Engine
+
+
+class Comptroller(RequestMethods, AccountMethods, CreditMethods, QuestionMethods):
+    """Answers, for every generation that a user asks for: how much is allowed, out of what, at what GPU cost.
+
+    Safe for several threads and several processes on one database. Every method that writes takes `session=`, the host's
+    own SQLAlchemy session: what is written commits or rolls back with it.
+    """
+
+    def __init__(self, *, policy_file: PolicyFile, db: Store, clock: Clock) -> None:
+        """Use `Comptroller.open`."""
+        self._policy_file, self._db, self._clock = policy_file, db, clock
+        self._denials = DenialLog(db)
+
+    @classmethod
+    def open(
+        cls,
+        policies: str | Path | PolicySet,
+        database: str | Engine = "sqlite:///comptroller.db",
+        redis: str | None = None,
+        clock: Clock | None = None,
+        migrate: Literal["auto", "check"] = "auto",
+    ) -> Comptroller:
+        """Open the books.
+
+        Args:
+            policies: a policy file's path, which is watched for changes, or a PolicySet.
+            database: a URL (`sqlite://` is in memory), or the host's own SQLAlchemy engine.
+            redis: not supported yet.
+            clock: returns an aware datetime; the default asks the system each time.
+            migrate: `auto` brings the schema up to date, `check` only makes sure that it is.
+
+        Raises:
+            PolicyError: the policy file has errors; `problems` lists all of them.
+            InvalidRequest: the database's URL cannot be used.
+            SchemaMismatch: the database has another schema.
+            StoreUnavailable: the database cannot be opened.
+        """
+        if redis is not None:
+            raise InvalidRequest("redis is not supported by this version: leave it out")
+        db = Store(database)
+        try:
+            db.migrate(migrate)
+
+            def keep(policy_set: PolicySet) -> None:
+                with db.writing() as transaction:
+                    store(transaction, policy_set)
+
+            policy_file = PolicyFile(policies, on_change=keep)
+            keep(policy_file.current)
+        except BaseException:
+            db.close()
+            raise
+        return cls(policy_file=policy_file, db=db, clock=checked(clock))
+
+    def close(self) -> None:
+        """Write what waits, and close our connections. The host's engine stays open."""
+        self._denials.close()
+        self._db.close()
+
+    def __enter__(self) -> Comptroller:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def reload_policies(self) -> PolicySet:
+        """Read the policy file again now, and return what is in force.
+
+        Raises:
+            PolicyError: it has errors; the old policy set stays in force.
+        """
+        return self._policy_file.reload()

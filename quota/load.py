@@ -1,0 +1,348 @@
+"""Loading what a decision reads: numbers for the instant of the decision, or the rows behind them.
+
+Numbers (`Readings`) cost one statement for all windows and are what a grant is decided on. The rows (`History`) are
+loaded for a denial, to find out when waiting helps, and wherever something has fallen due that is not yet written.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import lru_cache
+from typing import Any, Final
+
+from sqlalchemy import bindparam, func, literal_column, select
+
+from billing.lots import Lot
+from billing.posting import BookState
+from billing.sql import Db, Statement
+from billing.tables import LineRow, LotBalance, LotRow
+from policies.state import (
+    BudgetRead,
+    History,
+    LotView,
+    OpenGrant,
+    OpenRead,
+    RateRead,
+    Read,
+    Readings,
+    UsageRead,
+    Use,
+    burn_order,
+    rescaled,
+)
+from quota.ids import lot_id
+from quota.tables import BudgetDay, GrantRow, Hold
+
+LINE: Final = LineRow.__table__  # type: ignore[attr-defined]
+_TAKEN: Final = LINE.c.units != literal_column("0")
+_HOLDS: Final = Statement(
+    select(
+        Hold.grant_no, Hold.granted_at, Hold.expires_at, Hold.started_at, Hold.returns, Hold.member
+    )
+    .where(Hold.book_id == bindparam("book_id"))
+    .order_by(Hold.grant_no)
+)
+_LOT_COLUMNS: Final = (
+    LotRow.number,
+    LotRow.origin,
+    LotRow.reference,
+    LotRow.pack,
+    LotRow.units,
+    LotRow.price_minor,
+    LotRow.currency,
+    LotRow.priority,
+    LotRow.created_at,
+    LotRow.expires_at,
+    LotBalance.units_used,
+    LotBalance.units_gone,
+    LotBalance.units_held,
+    LotBalance.refunded,
+)
+_ALL_LOTS: Final = (
+    select(*_LOT_COLUMNS)
+    .join(LotBalance, (LotBalance.book_id == LotRow.book_id) & (LotBalance.lot_no == LotRow.number))  # type: ignore[arg-type]
+    .where(LotRow.book_id == bindparam("book_id"))
+    .order_by(LotRow.number)
+)
+_OPEN_LOTS: Final = Statement(_ALL_LOTS.where(LotBalance.open == literal_column("1")))
+_EVERY_LOT: Final = Statement(_ALL_LOTS)
+_ONE_LOT: Final = Statement(_ALL_LOTS.where(LotRow.number == bindparam("number")))
+_SPENT: Final = Statement(
+    select(BudgetDay.spent_micro_usd).where(
+        BudgetDay.name == bindparam("name"), BudgetDay.starts_at == bindparam("starts_at")
+    )
+)
+_USES: Final = Statement(
+    select(
+        LINE.c.grant_no,
+        LINE.c.source,
+        LINE.c.lot_no,
+        LINE.c.member,
+        LINE.c.counts_at,
+        LINE.c.currency,
+        func.sum(LINE.c.units),
+        func.sum(LINE.c.spend_minor),
+    )
+    .where(LINE.c.book_id == bindparam("book_id"), _TAKEN, LINE.c.counts_at >= bindparam("since"))
+    .group_by(
+        LINE.c.grant_no,
+        LINE.c.source,
+        LINE.c.lot_no,
+        LINE.c.member,
+        LINE.c.counts_at,
+        LINE.c.currency,
+    )
+    .having(func.sum(LINE.c.units) != 0)
+    .order_by(LINE.c.counts_at)
+)
+_ALLOCATED: Final = Statement(
+    select(GrantRow.allocations).where(
+        GrantRow.book_id == bindparam("book_id"), GrantRow.number == bindparam("number")
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class HoldView:
+    """An open grant. `returns`: whether its expiry gives the units back."""
+
+    grant_no: int
+    granted_at: datetime
+    expires_at: datetime
+    started_at: datetime | None
+    returns: bool
+    member: str
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """What of a book matters to every decision: its row, its open grants and its open lots."""
+
+    book: BookState
+    holds: tuple[HoldView, ...]
+    lots: tuple[Lot, ...]
+
+    def has_dues(self, now: datetime) -> bool:
+        """Whether something has fallen due that is not yet written."""
+        return any(hold.expires_at <= now for hold in self.holds) or any(
+            lot.available > 0 and lot.expires_at is not None and lot.expires_at <= now
+            for lot in self.lots
+        )
+
+
+def load_picture(db: Db, book: BookState) -> Picture:
+    """Load a book's open grants and lots."""
+    return Picture(
+        book,
+        load_holds(db, book.id) if book.grants else (),
+        load_lots(db, book.id) if book.lots else (),
+    )
+
+
+def load_holds(db: Db, book_id: int) -> tuple[HoldView, ...]:
+    """Load a book's open grants, in order of their numbers."""
+    return tuple(
+        HoldView(number, granted_at, expires_at, started_at, bool(returns), member)
+        for number, granted_at, expires_at, started_at, returns, member in db.rows(
+            _HOLDS, book_id=book_id
+        )
+    )
+
+
+def load_lots(db: Db, book_id: int, *, every: bool = False) -> tuple[Lot, ...]:
+    """Load a book's lots that still have units available or held, or every lot."""
+    return tuple(_lot(row) for row in db.rows(_EVERY_LOT if every else _OPEN_LOTS, book_id=book_id))
+
+
+def load_lot(db: Db, book_id: int, number: int) -> Lot | None:
+    """Load one lot."""
+    row = db.row(_ONE_LOT, book_id=book_id, number=number)
+    return None if row is None else _lot(row)
+
+
+def load_readings(db: Db, picture: Picture, reads: Sequence[Read], now: datetime) -> Readings:
+    """Load the numbers that these reads ask for. Nothing may be due."""
+    book = picture.book
+    usage = [read for read in reads if isinstance(read, UsageRead)]
+    numbers: dict[Read, int] = dict(zip(usage, load_usage(db, book.id, usage, now), strict=True))
+    for read in reads:
+        match read:
+            case OpenRead(member=member):
+                numbers[read] = sum(
+                    1 for hold in picture.holds if member is None or member == hold.member
+                )
+            case RateRead():
+                tat, scale = book.tats.get(tat_key(read.policy, read.member), (0, 1))
+                numbers[read] = rescaled(tat, scale, read.scale)
+            case BudgetRead():
+                numbers[read] = load_spent(db, read, now)
+            case UsageRead():
+                pass
+    views = (view_of(book.id, lot) for lot in picture.lots if lot.available > 0)
+    return Readings(numbers, tuple(sorted(views, key=burn_order)))
+
+
+def load_spent(db: Db, read: BudgetRead, now: datetime) -> int:
+    """Load what a budget has spent on the day that holds `now`, in micro-dollars."""
+    row = db.row(_SPENT, name=read.budget, starts_at=read.window.bounds(now)[0])
+    return 0 if row is None else int(row[0])
+
+
+def load_usage(db: Db, book_id: int, reads: Sequence[UsageRead], now: datetime) -> list[int]:
+    """Load the units, or the money, that each window holds: one statement for all of them."""
+    if not reads:
+        return []
+    shapes, values = [], {"book_id": book_id}
+    for index, read in enumerate(reads):
+        shapes.append((len(read.sources), read.member is not None, read.measure))
+        values |= {f"source_{index}_{place}": source for place, source in enumerate(read.sources)}
+        values |= {f"since_{index}": read.window.sure(now)}
+        values |= {f"member_{index}": read.member} if read.member is not None else {}
+        values |= {f"currency_{index}": read.currency} if read.measure == "spend" else {}
+    row = db.row(_sums(tuple(shapes)), **values) or ()
+    return [
+        int(total) + _doubtful(db, book_id, read, now)
+        for read, total in zip(reads, row, strict=True)
+    ]
+
+
+def load_history(db: Db, picture: Picture, reads: Iterable[Read], now: datetime) -> History:
+    """Load the rows behind the numbers: they answer for later instants too, and fold what has fallen due."""
+    book, reads = picture.book, tuple(reads)
+    since = min(
+        (read.window.since(now) for read in reads if isinstance(read, UsageRead)), default=now
+    )
+    since = min((since, *(hold.granted_at for hold in picture.holds)))
+    returns = {hold.grant_no: hold.expires_at for hold in picture.holds if hold.returns}
+    uses = tuple(
+        Use(
+            source,
+            counts_at,
+            units,
+            member,
+            spend,
+            currency,
+            _lot_id(book.id, lot_no),
+            returns.get(grant_no),
+        )
+        for grant_no, source, lot_no, member, counts_at, currency, units, spend in db.rows(
+            _USES, book_id=book.id, since=since
+        )
+    )
+    budgets = {
+        (read.budget, read.window.bounds(now)[0]): load_spent(db, read, now)
+        for read in reads
+        if isinstance(read, BudgetRead)
+    }
+    return History(
+        uses=uses,
+        grants=tuple(OpenGrant(hold.expires_at, hold.member) for hold in picture.holds),
+        all_lots=tuple(view_of(book.id, lot) for lot in picture.lots),
+        rates={split_tat_key(key): tat for key, tat in book.tats.items()},
+        budgets=budgets,
+    )
+
+
+def empty_history(db: Db, reads: Iterable[Read], now: datetime) -> History:
+    """Return the history of an account that has no book yet: only what all accounts share."""
+    budgets = {
+        (read.budget, read.window.bounds(now)[0]): load_spent(db, read, now)
+        for read in reads
+        if isinstance(read, BudgetRead)
+    }
+    return History(budgets=budgets)
+
+
+def load_allocations(db: Db, book_id: int, grant_no: int) -> list[list[Any]]:
+    """Load what a grant took: (source, lot number, units, price in minor units, currency)."""
+    row = db.row(_ALLOCATED, book_id=book_id, number=grant_no)
+    return [] if row is None else list(json.loads(row[0]))
+
+
+def view_of(book_id: int, lot: Lot) -> LotView:
+    """Return a lot as the waterfall sees it."""
+    return LotView(
+        id=lot_id(book_id, lot.number),
+        units=lot.units,
+        price_minor=lot.price_minor,
+        currency=lot.currency,
+        available=lot.available,
+        priority=lot.priority,
+        expires_at=lot.expires_at,
+        created_at=lot.created_at,
+        number=lot.number,
+    )
+
+
+def tat_key(policy: str, member: str | None) -> str:
+    """Return the key under which a book keeps a rate limit's state."""
+    return policy if member is None else f"{policy}|{member}"
+
+
+def split_tat_key(key: str) -> tuple[str, str | None]:
+    """Return the policy and the member of such a key."""
+    policy, bar, member = key.partition("|")
+    return policy, member if bar else None
+
+
+@lru_cache(maxsize=512)
+def _sums(shapes: tuple[tuple[int, bool, str], ...]) -> Statement:
+    columns = []
+    for index, (sources, of_member, measure) in enumerate(shapes):
+        amount = LINE.c.units if measure == "units" else LINE.c.spend_minor
+        total = select(func.coalesce(func.sum(amount), 0)).where(
+            LINE.c.book_id == bindparam("book_id"),
+            _TAKEN,
+            LINE.c.counts_at >= bindparam(f"since_{index}"),
+        )
+        total = total.where(*_narrowed(sources, f"{index}_", of_member, measure, index))
+        columns.append(total.scalar_subquery())
+    return Statement(select(*columns))
+
+
+def _narrowed(sources: int, prefix: str, of_member: bool, measure: str, index: int) -> list[Any]:
+    conditions: list[Any] = []
+    if sources == 1:
+        conditions.append(LINE.c.source == bindparam(f"source_{prefix}0"))
+    elif sources > 1:
+        conditions.append(
+            LINE.c.source.in_([bindparam(f"source_{prefix}{place}") for place in range(sources)])
+        )
+    if of_member:
+        conditions.append(LINE.c.member == bindparam(f"member_{index}"))
+    if measure == "spend":
+        conditions.append(LINE.c.currency == bindparam(f"currency_{index}"))
+    return conditions
+
+
+def _doubtful(db: Db, book_id: int, read: UsageRead, now: datetime) -> int:
+    """Add up what the statement left out: where months are clipped, each unit near the window's edge is asked."""
+    since, sure = read.window.since(now), read.window.sure(now)
+    if since == sure:
+        return 0
+    total = 0
+    for _, source, _, member, counts_at, currency, units, spend in db.rows(
+        _USES, book_id=book_id, since=since
+    ):
+        named = not read.sources or source in read.sources
+        if counts_at >= sure or not named or not read.window.counts(counts_at, now):
+            continue
+        if read.member is not None and member != read.member:
+            continue
+        if read.measure == "units":
+            total += units
+        elif currency == read.currency:
+            total += spend
+    return total
+
+
+def _lot(row: tuple[Any, ...]) -> Lot:
+    *facts, used, gone, held, refunded = row
+    return Lot(*facts, used=used, gone=gone, held=held, refunded=bool(refunded))
+
+
+def _lot_id(book_id: int, number: int | None) -> str | None:
+    return None if number is None else lot_id(book_id, number)

@@ -1,0 +1,1 @@
+"""The Comptroller's methods, grouped by what they are about: requests, grants, accounts, credits, questions."""

@@ -1,0 +1,102 @@
+"""Methods about one account: its plan, zone, tags, paid use; freezing and forgetting it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from sqlalchemy.orm import Session
+
+from quota import accounts
+from quota.ask import name, text
+from quota.methods.base import Methods
+
+
+class AccountMethods(Methods):
+    """Methods about one account."""
+
+    def set_plan(self, account: str, plan: str, *, session: Session | None = None) -> None:
+        """Put an account on a plan. Its usage stays what it is.
+
+        Raises:
+            InvalidRequest: the plan is unknown.
+        """
+        self.policies.plan(name(plan, "plan"))
+        with self._db.writing(session) as db:
+            book, now = accounts.lock_account(db, name(account, "account"), self._clock())
+            accounts.set_plan(db, book, plan, now)
+
+    def set_account(
+        self,
+        account: str,
+        *,
+        timezone: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        session: Session | None = None,
+    ) -> None:
+        """Set an account's time zone, in force when its current window ends, and its tags.
+
+        Raises:
+            InvalidRequest: there is no such time zone, or the tags are no mapping of short texts.
+        """
+        with self._db.writing(session) as db:
+            book, now = accounts.lock_account(db, name(account, "account"), self._clock())
+            if tags is not None:
+                accounts.set_tags(db, book, tags)
+            if timezone is not None:
+                accounts.set_zone(db, book, timezone, now)
+            accounts.save_book(db, book)
+
+    def set_paid_use(
+        self,
+        account: str,
+        paid_use: Literal["auto", "ask", "never"],
+        *,
+        spend_cap_minor: int | None = None,
+        spend_cap_per: Literal["day", "week", "month"] = "month",
+        session: Session | None = None,
+    ) -> None:
+        """Say whether credits may be used, and cap their cost, in minor units, per calendar day, week or month.
+
+        Raises:
+            InvalidRequest: a value is not allowed.
+        """
+        with self._db.writing(session) as db:
+            book, now = accounts.lock_account(db, name(account, "account"), self._clock())
+            accounts.set_paid_use(db, book, paid_use, spend_cap_minor, spend_cap_per, now)
+
+    def freeze(self, account: str, *, reason: str, session: Session | None = None) -> None:
+        """Deny every request of an account from now on. Open grants run on, and its books stay as they are.
+
+        Raises:
+            InvalidRequest: the reason is empty or too long.
+        """
+        text(reason, "reason")
+        with self._db.writing(session) as db:
+            book, now = accounts.lock_account(db, name(account, "account"), self._clock())
+            accounts.set_frozen(db, book, reason, now)
+
+    def unfreeze(self, account: str, *, session: Session | None = None) -> None:
+        """Let an account's requests be decided again.
+
+        Raises:
+            InvalidRequest: the account's name is none.
+        """
+        with self._db.writing(session) as db:
+            book, now = accounts.lock_account(db, name(account, "account"), self._clock())
+            accounts.set_frozen(db, book, None, now)
+
+    def forget(self, account: str, *, session: Session | None = None) -> bool:
+        """Erase an account's name, keys and free text. The books stay provable. Returns whether there was anything.
+
+        Raises:
+            InvalidRequest: the account's name is none.
+        """
+        self._denials.flush()
+        with self._db.writing(session) as db:
+            book = accounts.lock_book(db, name(account, "account"))
+            if book is None:
+                accounts.forget_denials(db, account)
+                return False
+            accounts.forget(db, book, account, max(self._clock(), book.at))
+        return True

@@ -1,0 +1,26 @@
+"""What every group of methods stands on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from policies.policy_set import PolicySet
+    from quota.clock import Clock
+    from quota.denials import DenialLog
+    from quota.policy_file import PolicyFile
+    from quota.store import Store
+
+
+class Methods:
+    """The parts that a Comptroller is made of."""
+
+    _policy_file: PolicyFile
+    _db: Store
+    _clock: Clock
+    _denials: DenialLog
+
+    @property
+    def policies(self) -> PolicySet:
+        """The policy set in force."""
+        return self._policy_file.latest()

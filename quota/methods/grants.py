@@ -1,0 +1,142 @@
+"""Methods about one grant: start, extend, settle, release, add_gpu_cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from decimal import Decimal
+
+from sqlalchemy.orm import Session
+
+from policies.errors import GrantEnded, InvalidRequest
+from quota import lifecycle, views
+from quota.ask import name, text
+from quota.grants import Ending, Grant
+from quota.ids import grant_id, parse_grant_id
+from quota.lifecycle import Report
+from quota.methods.base import Methods
+from quota.versions import stored
+
+
+class GrantMethods(Methods):
+    """Methods about one grant."""
+
+    def start(self, grant_id: str, *, session: Session | None = None) -> Grant:
+        """Take the job up: renews the hold for as long as running work may take.
+
+        Raises:
+            GrantEnded: it was cancelled, expired or finished: its work must not run.
+            UnknownGrant: there is no such grant.
+        """
+        return self._renew(grant_id, None, session)
+
+    def extend(self, grant_id: str, by: timedelta, *, session: Session | None = None) -> Grant:
+        """Keep the hold until at least this much later than now. Heartbeats may repeat it.
+
+        Raises:
+            GrantEnded: it has ended.
+            UnknownGrant: there is no such grant.
+            InvalidRequest: `by` is not positive, or longer than a year.
+        """
+        return self._renew(grant_id, lifecycle.extension(by), session)
+
+    def settle(
+        self,
+        grant_id: str,
+        *,
+        gpu_seconds: Decimal | float | None = None,
+        gpu: str | None = None,
+        delivered: Mapping[str, object] | None = None,
+        session: Session | None = None,
+    ) -> Ending:
+        """End a grant: the work was delivered, at this GPU cost.
+
+        Args:
+            grant_id: the grant.
+            gpu_seconds: time on the GPU, in seconds; None: unknown, the estimate is posted and flagged.
+            gpu: the GPU type it ran on, if another than the operation's.
+            delivered: attributes of what was delivered, if less: re-weighed, never above what is held.
+            session: the host's own session.
+
+        Raises:
+            UnknownGrant: there is no such grant.
+            InvalidRequest: a value is unknown or not allowed.
+        """
+        checked_delivered = None if delivered is None else dict(delivered)
+        report = Report(
+            "settled", None, lifecycle.seconds(gpu_seconds), _gpu(gpu), checked_delivered
+        )
+        return self._finish(grant_id, report, session)
+
+    def release(
+        self,
+        grant_id: str,
+        *,
+        reason: str,
+        gpu_seconds: Decimal | float | None = None,
+        gpu: str | None = None,
+        session: Session | None = None,
+    ) -> Ending:
+        """End a grant: the work was not delivered. The policy file says what comes back for which reason.
+
+        `gpu_seconds`: time on the GPU, in seconds; None: unknown, the estimate is posted and flagged.
+
+        Raises:
+            UnknownGrant: there is no such grant.
+            InvalidRequest: a value is unknown or not allowed.
+        """
+        report = Report(
+            "released", name(reason, "reason"), lifecycle.seconds(gpu_seconds), _gpu(gpu)
+        )
+        return self._finish(grant_id, report, session)
+
+    def add_gpu_cost(
+        self,
+        grant_id: str,
+        *,
+        gpu_seconds: Decimal | float,
+        gpu: str | None = None,
+        attempt: str,
+        session: Session | None = None,
+    ) -> int:
+        """Book the GPU time, in seconds, of a crashed attempt, once per attempt. Returns its cost in micro-dollars.
+
+        Raises:
+            UnknownGrant: there is no such grant.
+            IdempotencyConflict: the attempt was booked with another time or GPU.
+            InvalidRequest: a value is unknown or not allowed.
+        """
+        ids, spent = parse_grant_id(grant_id), lifecycle.seconds(gpu_seconds)
+        if spent is None:
+            raise InvalidRequest("gpu_seconds must be given: unknown time is not booked")
+        attempt, gpu = text(attempt, "attempt", most=100), _gpu(gpu)
+        now, today = self._clock(), self.policies
+        with self._db.writing(session) as db:
+            locked = lifecycle.lock_grant(db, ids, now)
+            then = stored(db, locked.grant.policy_version)
+            return lifecycle.book_attempt(
+                db, locked, then, today, gpu_seconds=spent, gpu=gpu, attempt=attempt
+            )
+
+    def _renew(self, grant: str, by: timedelta | None, session: Session | None) -> Grant:
+        ids, now = parse_grant_id(grant), self._clock()
+        with self._db.writing(session) as db:
+            locked = lifecycle.lock_grant(db, ids, now)
+            if locked.ended is None:
+                lifecycle.renew(db, locked, stored(db, locked.grant.policy_version), by=by)
+                return views.view_grant(db, locked.book, locked.grant, locked.now)
+            status = locked.ended.status
+        # Raised outside, so that what fell due stays written.
+        raise GrantEnded(f"grant `{grant_id(*ids)}` has ended: it is {status}", status=status)
+
+    def _finish(self, grant: str, report: Report, session: Session | None) -> Ending:
+        ids, now, today = parse_grant_id(grant), self._clock(), self.policies
+        with self._db.writing(session) as db:
+            locked = lifecycle.lock_grant(db, ids, now)
+            return lifecycle.finish(
+                db, locked, stored(db, locked.grant.policy_version), today, report
+            )
+
+
+def _gpu(gpu: str | None) -> str | None:
+    return None if gpu is None else name(gpu, "gpu")

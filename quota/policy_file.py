@@ -1,0 +1,87 @@
+"""The policy set in force, reloaded when its file changes: policies change without a deploy."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from policies.errors import PolicyError
+from policies.policy_set import PolicySet
+from quota.clock import monotonic_seconds
+
+LOOK_SECONDS: Final = 1.0
+"""How often, at most, the file is looked at."""
+
+Stamp = tuple[int, int, int]
+
+
+class PolicyFile:
+    """The policy set in force. A changed file that has errors leaves the old one in force, and `problem` says why."""
+
+    def __init__(
+        self, policies: str | Path | PolicySet, *, on_change: Callable[[PolicySet], None]
+    ) -> None:
+        """Load a policy file, or take a policy set as it is.
+
+        Raises:
+            PolicyError: the file cannot be read, or something in it is wrong.
+        """
+        self._path: Final = None if isinstance(policies, PolicySet) else Path(policies)
+        self._on_change = on_change
+        self._guard = threading.Lock()
+        self._looked = monotonic_seconds()
+        self._stamp = _stamp(self._path)
+        self.problem: str | None = None
+        self.current: PolicySet = (
+            policies if isinstance(policies, PolicySet) else PolicySet.load(policies)
+        )
+
+    def latest(self) -> PolicySet:
+        """Return the policy set in force, after a look at the file if the last one was a second ago."""
+        if self._path is None or monotonic_seconds() - self._looked < LOOK_SECONDS:
+            return self.current
+        if self._guard.acquire(blocking=False):
+            try:
+                self._look()
+            finally:
+                self._guard.release()
+        return self.current
+
+    def reload(self) -> PolicySet:
+        """Look at the file now.
+
+        Raises:
+            PolicyError: it has errors; the old policy set stays in force.
+        """
+        with self._guard:
+            self._stamp = None
+            self._look()
+        if self.problem is not None:
+            raise PolicyError(self.problem.split("\n"))
+        return self.current
+
+    def _look(self) -> None:
+        self._looked = monotonic_seconds()
+        stamp = _stamp(self._path)
+        if self._path is None or stamp == self._stamp:
+            return
+        try:
+            fresh = PolicySet.load(self._path)
+            if fresh.version != self.current.version:
+                self._on_change(fresh)
+        except PolicyError as error:
+            self._stamp, self.problem = stamp, str(error)
+            return
+        self.current, self._stamp, self.problem = fresh, stamp, None
+
+
+def _stamp(path: Path | None) -> Stamp | None:
+    if path is None:
+        return None
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return (status.st_mtime_ns, status.st_size, status.st_ino)

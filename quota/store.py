@@ -1,0 +1,247 @@
+"""The database: connections, transactions and what their errors mean.
+
+A transaction of ours on SQLite begins with BEGIN IMMEDIATE if it writes, so that it waits for its turn before it reads
+anything, and with BEGIN if it only reads, so that it reads one snapshot and takes no lock. In the host's session we never
+commit nor roll back: a savepoint makes each of our calls all or nothing inside the host's transaction.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Final
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import StaticPool
+
+from billing import schema
+from billing.sql import Db
+from policies.errors import AccountBusy, InvalidRequest, StaleTransaction, StoreUnavailable
+
+BUSY_SECONDS: Final = 10
+POOL_SIZE: Final = 8
+POOL_OVERFLOW: Final = 24
+BUSY_SNAPSHOT: Final = 517
+SAVEPOINT: Final = "comptroller"
+UNUSABLE: Final = frozenset(
+    (
+        sqlite3.SQLITE_CANTOPEN,
+        sqlite3.SQLITE_CORRUPT,
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_NOTADB,
+        sqlite3.SQLITE_PERM,
+        sqlite3.SQLITE_READONLY,
+    )
+)
+
+
+class Store:
+    """A database that books are kept in. Safe for several threads and several processes."""
+
+    def __init__(self, database: str | Engine, *, busy_seconds: float = BUSY_SECONDS) -> None:
+        """Open a database by URL, or use the host's own engine.
+
+        Raises:
+            InvalidRequest: the URL is not one, or names a database that is not supported.
+        """
+        self.owns_engine: Final = not isinstance(database, Engine)
+        self.engine: Final = (
+            database if isinstance(database, Engine) else _engine(database, busy_seconds)
+        )
+        if self.engine.dialect.name != "sqlite":
+            raise InvalidRequest(
+                f"database `{self.engine.dialect.name}` is not supported: use sqlite:///file.db"
+            )
+        # A database in memory is one connection: threads take turns.
+        self._turn: AbstractContextManager[Any] = (
+            threading.RLock() if isinstance(self.engine.pool, StaticPool) else nullcontext()
+        )
+
+    def migrate(self, how: str) -> None:
+        """Bring the schema up to date (`auto`), or make sure that it is (`check`).
+
+        Raises:
+            InvalidRequest: `how` is neither.
+            SchemaMismatch: the database has another schema.
+            StoreUnavailable: the database cannot be opened or written.
+        """
+        if how not in ("auto", "check"):
+            raise InvalidRequest(f"migrate must be `auto` or `check`, not `{how!s:.40}`")
+        with self._turn, translated(), self.engine.connect() as connection:
+            if how == "check":
+                schema.check(connection)
+                return
+            if schema.current_version(connection) == schema.wanted_version():
+                return
+            connection.rollback()
+            _begin(connection, "BEGIN IMMEDIATE")
+            schema.upgrade(connection)
+            connection.commit()
+
+    @contextmanager
+    def reading(self) -> Iterator[Db]:
+        """Open a transaction that reads one snapshot and takes no write lock.
+
+        Raises:
+            StoreUnavailable: the database cannot be read.
+        """
+        with self._turn, translated(), self.engine.connect() as connection:
+            _begin(connection, "BEGIN")
+            db = Db(connection)
+            try:
+                yield db
+            finally:
+                db.close()
+                connection.rollback()
+
+    @contextmanager
+    def writing(self, session: Session | None = None) -> Iterator[Db]:
+        """Open a transaction that writes, or a savepoint in the host's.
+
+        Raises:
+            AccountBusy: somebody else held the lock past the timeout.
+            StaleTransaction: the host's transaction had read before it wrote.
+            StoreUnavailable: the database cannot be written.
+        """
+        if session is not None:
+            with translated(), _joined(session) as db:
+                yield db
+            return
+        with self._turn, translated(), self.engine.connect() as connection:
+            _begin(connection, "BEGIN IMMEDIATE")
+            db = Db(connection)
+            try:
+                yield db
+                connection.commit()
+            except BaseException:
+                connection.rollback()
+                raise
+            finally:
+                db.close()
+
+    def close(self) -> None:
+        """Close our own connections; the host's engine stays as it is."""
+        if self.owns_engine:
+            self.engine.dispose()
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn the driver's errors into ours.
+
+    Raises:
+        AccountBusy: somebody else held the lock past the timeout.
+        StaleTransaction: the host's transaction had read before it wrote.
+        StoreUnavailable: the database cannot be read or written.
+    """
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise _meaning(error) from error
+    except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in UNUSABLE:
+            raise StoreUnavailable(f"the database cannot be used: {error}") from error
+        raise
+    except OperationalError as error:
+        raise (
+            _meaning(error.orig) if isinstance(error.orig, sqlite3.OperationalError) else error
+        ) from error
+    except DBAPIError as error:
+        if (
+            isinstance(error.orig, sqlite3.DatabaseError)
+            and error.orig.sqlite_errorcode & 0xFF in UNUSABLE
+        ):
+            raise StoreUnavailable(f"the database cannot be used: {error.orig}") from error
+        raise
+
+
+def _meaning(error: sqlite3.OperationalError) -> Exception:
+    code = getattr(error, "sqlite_errorcode", 0)
+    if code == BUSY_SNAPSHOT:
+        return StaleTransaction(
+            "the transaction had read before the account was locked: retry the whole transaction"
+        )
+    if code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return AccountBusy("the database stayed locked past the timeout: try again")
+    if code & 0xFF in UNUSABLE:
+        return StoreUnavailable(f"the database cannot be used: {error}")
+    return error
+
+
+def _engine(url: str, busy_seconds: float) -> Engine:
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise InvalidRequest(
+            f"`{url!s:.80}` is not a database URL: write one such as sqlite:///comptroller.db"
+        ) from None
+    if parsed.get_backend_name() != "sqlite":
+        name = parsed.get_backend_name()
+        raise InvalidRequest(
+            f"database `{name}` is not supported: write one such as sqlite:///comptroller.db"
+        )
+    in_memory = parsed.database in (None, "", ":memory:")
+    options: dict[str, Any] = (
+        {"poolclass": StaticPool}
+        if in_memory
+        else {
+            "pool_size": POOL_SIZE,
+            "max_overflow": POOL_OVERFLOW,
+        }
+    )
+    engine = create_engine(
+        parsed,
+        connect_args={"check_same_thread": False, "timeout": busy_seconds, "isolation_level": None},
+        **options,
+    )
+    event.listen(engine, "connect", _prepare if not in_memory else _prepare_memory)
+    return engine
+
+
+def _prepare(connection: Any, _: Any) -> None:
+    # FULL: a grant that was answered survives a power cut. WAL: readers never wait for the writer.
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-16000"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _prepare_memory(connection: Any, _: Any) -> None:
+    connection.execute("PRAGMA foreign_keys=ON")
+
+
+def _begin(connection: Connection, how: str) -> None:
+    connection.begin()
+    driver: Any = connection.connection.driver_connection
+    if not driver.in_transaction:
+        cursor = connection.connection.cursor()
+        cursor.execute(how)
+        cursor.close()
+
+
+@contextmanager
+def _joined(session: Session) -> Iterator[Db]:
+    """Work inside the host's transaction, behind a savepoint of our own."""
+    connection = session.connection()
+    db = Db(connection)
+    driver: Any = connection.connection.driver_connection
+    cursor = connection.connection.cursor()
+    try:
+        # A savepoint outside a transaction would commit when it is released. The driver opens none by itself.
+        if not getattr(driver, "in_transaction", True):
+            cursor.execute("BEGIN IMMEDIATE")
+        cursor.execute(f"SAVEPOINT {SAVEPOINT}")
+        try:
+            yield db
+        except BaseException:
+            cursor.execute(f"ROLLBACK TO {SAVEPOINT}")
+            cursor.execute(f"RELEASE {SAVEPOINT}")
+            raise
+        cursor.execute(f"RELEASE {SAVEPOINT}")
+    finally:
+        cursor.close()
+        db.close()

@@ -1,0 +1,63 @@
+"""Writing down what has fallen due on quiet accounts. Changes no answer: reads fold dues, writes post them first."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import bindparam, func, literal_column, select, union
+
+from billing.posting import lock_book_by_id, save_book
+from billing.sql import Db, Statement
+from billing.tables import LotBalance
+from quota.dues import post_dues
+from quota.tables import Ending, Hold
+
+BATCH: Final = 500
+
+_DUE_LOTS: Final = select(LotBalance.book_id).where(
+    LotBalance.open == literal_column("1"),
+    LotBalance.expires_at <= bindparam("now"),  # type: ignore[operator]
+    LotBalance.units_in - LotBalance.units_used - LotBalance.units_gone - LotBalance.units_held > 0,
+    LotBalance.book_id > bindparam("after"),
+)
+_DUE_HOLDS: Final = select(Hold.book_id).where(
+    Hold.expires_at <= bindparam("now"), Hold.book_id > bindparam("after")
+)
+_DUE: Final = Statement(union(_DUE_LOTS, _DUE_HOLDS).order_by("book_id").limit(bindparam("most")))
+_OVERDUE: Final = Statement(
+    select(func.count()).select_from(Hold).where(Hold.expires_at <= bindparam("now"))
+)
+_ENDED: Final = Statement(
+    select(Ending.status, func.count())
+    .where(Ending.at >= bindparam("since"))
+    .group_by(Ending.status)
+)
+
+
+def books_with_dues(db: Db, now: datetime, after: int, most: int = BATCH) -> list[int]:
+    """Return books on which something is due that is not written yet, by number."""
+    return [int(row[0]) for row in db.rows(_DUE, now=now, after=after, most=most)]
+
+
+def sweep_book(db: Db, book_id: int, now: datetime) -> int:
+    """Write what is due on one book, and return how many records that took."""
+    book = lock_book_by_id(db, book_id)
+    if book is None:
+        return 0
+    before = book.seq
+    post_dues(db, book, max(now, book.at))
+    save_book(db, book)
+    return book.seq - before
+
+
+def overdue_holds(db: Db, now: datetime) -> int:
+    """Return how many grants have expired without it being written yet."""
+    row = db.row(_OVERDUE, now=now)
+    return 0 if row is None else int(row[0])
+
+
+def share_expired(db: Db, since: datetime) -> tuple[int, int]:
+    """Return how many grants ended since an instant, and how many of them by expiry."""
+    counts = {str(status): int(count) for status, count in db.rows(_ENDED, since=since)}
+    return sum(counts.values()), counts.get("expired", 0)

@@ -1,0 +1,51 @@
+"""Every policy set that was ever used, stored by its version, so that old grants can be settled and explained."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final
+
+from sqlalchemy import bindparam, insert, select
+
+from billing.sql import Db, Statement
+from policies.errors import InvalidRequest
+from policies.policy_set import PolicySet
+from quota.tables import PolicyVersion
+
+_READ: Final = Statement(
+    select(PolicyVersion.content).where(PolicyVersion.version == bindparam("version"))
+)
+_HAS: Final = Statement(
+    select(PolicyVersion.version).where(PolicyVersion.version == bindparam("version"))
+)
+_WRITE: Final = Statement(
+    insert(PolicyVersion).values(version=bindparam("version"), content=bindparam("content"))
+)
+
+
+def store(db: Db, policy_set: PolicySet) -> None:
+    """Keep a policy set under its version."""
+    if not is_stored(db, policy_set.version):
+        db.run(_WRITE, version=policy_set.version, content=policy_set.canonical)
+
+
+def is_stored(db: Db, version: str) -> bool:
+    """Whether a version is kept."""
+    return bool(db.rows(_HAS, version=version))
+
+
+def stored(db: Db, version: str) -> PolicySet:
+    """Return the policy set of a version.
+
+    Raises:
+        InvalidRequest: it was never used here.
+    """
+    row = db.row(_READ, version=version)
+    if row is None:
+        raise InvalidRequest(f"policy version `{version:.16}` was never used in this database")
+    return _parsed(row[0])
+
+
+@lru_cache(maxsize=64)
+def _parsed(content: str) -> PolicySet:
+    return PolicySet.from_canonical(content)
