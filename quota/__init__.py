@@ -22,11 +22,13 @@ from policies.errors import (
     UnknownGrant,
     UnknownLot,
 )
+from quota.aio import AsyncComptroller
 from quota.engine import Comptroller
 from quota.grants import Decision, Denial, Ending, Grant, Job
 
 __all__ = [
     "AccountBusy",
+    "AsyncComptroller",
     "Comptroller",
     "ComptrollerError",
     "DeadlinePassed",

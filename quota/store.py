@@ -16,7 +16,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, scoped_session
 from sqlalchemy.pool import StaticPool
 
 from billing import schema
@@ -101,15 +101,21 @@ class Store:
                 connection.rollback()
 
     @contextmanager
-    def writing(self, session: Session | None = None) -> Iterator[Db]:
+    def writing(self, session: object = None) -> Iterator[Db]:
         """Open a transaction that writes, or a savepoint in the host's.
 
         Raises:
+            InvalidRequest: the session is no SQLAlchemy session, or an AsyncSession without AsyncComptroller.
             AccountBusy: somebody else held the lock past the timeout.
             StaleTransaction: the host's transaction had read before it wrote.
             StoreUnavailable: the database cannot be written.
         """
         if session is not None:
+            if not isinstance(session, Session | scoped_session):
+                raise InvalidRequest(
+                    f"session must be a SQLAlchemy Session, not `{type(session).__name__}`: "
+                    "an AsyncSession goes with AsyncComptroller"
+                )
             with translated(), _joined(session) as db:
                 yield db
             return
@@ -224,7 +230,7 @@ def _begin(connection: Connection, how: str) -> None:
 
 
 @contextmanager
-def _joined(session: Session) -> Iterator[Db]:
+def _joined(session: Session | scoped_session[Session]) -> Iterator[Db]:
     """Work inside the host's transaction, behind a savepoint of our own."""
     connection = session.connection()
     db = Db(connection)

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from sqlalchemy.orm import Session
-
 from quota import accounts
 from quota.ask import name, text
-from quota.methods.base import Methods
+from quota.methods.base import HostSession, Methods
 
 
 class AccountMethods(Methods):
     """Methods about one account."""
 
-    def set_plan(self, account: str, plan: str, *, session: Session | None = None) -> None:
+    def set_plan(self, account: str, plan: str, *, session: HostSession | None = None) -> None:
         """Put an account on a plan. Its usage stays what it is.
 
         Raises:
@@ -32,7 +30,7 @@ class AccountMethods(Methods):
         *,
         timezone: str | None = None,
         tags: Mapping[str, str] | None = None,
-        session: Session | None = None,
+        session: HostSession | None = None,
     ) -> None:
         """Set an account's time zone, in force when its current window ends, and its tags.
 
@@ -54,7 +52,7 @@ class AccountMethods(Methods):
         *,
         spend_cap_minor: int | None = None,
         spend_cap_per: Literal["day", "week", "month"] = "month",
-        session: Session | None = None,
+        session: HostSession | None = None,
     ) -> None:
         """Say whether credits may be used, and cap their cost, in minor units, per calendar day, week or month.
 
@@ -65,7 +63,7 @@ class AccountMethods(Methods):
             book, now = accounts.lock_account(db, name(account, "account"), self._clock())
             accounts.set_paid_use(db, book, paid_use, spend_cap_minor, spend_cap_per, now)
 
-    def freeze(self, account: str, *, reason: str, session: Session | None = None) -> None:
+    def freeze(self, account: str, *, reason: str, session: HostSession | None = None) -> None:
         """Deny every request of an account from now on. Open grants run on, and its books stay as they are.
 
         Raises:
@@ -76,7 +74,7 @@ class AccountMethods(Methods):
             book, now = accounts.lock_account(db, name(account, "account"), self._clock())
             accounts.set_frozen(db, book, reason, now)
 
-    def unfreeze(self, account: str, *, session: Session | None = None) -> None:
+    def unfreeze(self, account: str, *, session: HostSession | None = None) -> None:
         """Let an account's requests be decided again.
 
         Raises:
@@ -86,7 +84,7 @@ class AccountMethods(Methods):
             book, now = accounts.lock_account(db, name(account, "account"), self._clock())
             accounts.set_frozen(db, book, None, now)
 
-    def forget(self, account: str, *, session: Session | None = None) -> bool:
+    def forget(self, account: str, *, session: HostSession | None = None) -> bool:
         """Erase an account's name, keys and free text. The books stay provable. Returns whether there was anything.
 
         Raises:

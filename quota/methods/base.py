@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Session
+
 if TYPE_CHECKING:
     from policies.policy_set import PolicySet
     from quota.clock import Clock
     from quota.denials import DenialLog
     from quota.policy_file import PolicyFile
     from quota.store import Store
+
+HostSession = Session | AsyncSession
+"""The host's own session: a Session for Comptroller, an AsyncSession for AsyncComptroller."""
 
 
 class Methods:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy.orm import Session
-
 from billing.purchases import PURCHASE, Refund
 from policies.errors import InvalidRequest
 from policies.instants import as_utc
@@ -14,7 +12,7 @@ from quota import credits
 from quota.ask import name, text
 from quota.credits import Issue, Issued
 from quota.ids import parse_lot_id
-from quota.methods.base import Methods
+from quota.methods.base import HostSession, Methods
 
 
 class CreditMethods(Methods):
@@ -29,7 +27,7 @@ class CreditMethods(Methods):
         reference: str,
         expires_at: datetime | None = None,
         priority: int = 0,
-        session: Session | None = None,
+        session: HostSession | None = None,
     ) -> Issued:
         """Give an account units that nobody paid for, once per origin and reference.
 
@@ -68,7 +66,7 @@ class CreditMethods(Methods):
         reference: str,
         at: datetime | None = None,
         currency: str | None = None,
-        session: Session | None = None,
+        session: HostSession | None = None,
     ) -> Issued:
         """Record a pack that was paid for elsewhere, once per reference.
 
@@ -96,7 +94,9 @@ class CreditMethods(Methods):
         with self._db.writing(session) as db:
             return credits.issue(db, issue, now)
 
-    def refund_lot(self, lot_id: str, *, reference: str, session: Session | None = None) -> Refund:
+    def refund_lot(
+        self, lot_id: str, *, reference: str, session: HostSession | None = None
+    ) -> Refund:
         """Take back what is unused of a lot. Returns the units, and the money to return in minor units.
 
         Raises:

@@ -6,22 +6,20 @@ from collections.abc import Mapping
 from datetime import timedelta
 from decimal import Decimal
 
-from sqlalchemy.orm import Session
-
 from policies.errors import GrantEnded, InvalidRequest
 from quota import lifecycle, views
 from quota.ask import name, text
 from quota.grants import Ending, Grant
 from quota.ids import grant_id, parse_grant_id
 from quota.lifecycle import Report
-from quota.methods.base import Methods
+from quota.methods.base import HostSession, Methods
 from quota.versions import stored
 
 
 class GrantMethods(Methods):
     """Methods about one grant."""
 
-    def start(self, grant_id: str, *, session: Session | None = None) -> Grant:
+    def start(self, grant_id: str, *, session: HostSession | None = None) -> Grant:
         """Take the job up: renews the hold for as long as running work may take.
 
         Raises:
@@ -30,7 +28,7 @@ class GrantMethods(Methods):
         """
         return self._renew(grant_id, None, session)
 
-    def extend(self, grant_id: str, by: timedelta, *, session: Session | None = None) -> Grant:
+    def extend(self, grant_id: str, by: timedelta, *, session: HostSession | None = None) -> Grant:
         """Keep the hold until at least this much later than now. Heartbeats may repeat it.
 
         Raises:
@@ -47,7 +45,7 @@ class GrantMethods(Methods):
         gpu_seconds: Decimal | float | None = None,
         gpu: str | None = None,
         delivered: Mapping[str, object] | None = None,
-        session: Session | None = None,
+        session: HostSession | None = None,
     ) -> Ending:
         """End a grant: the work was delivered, at this GPU cost.
 
@@ -75,7 +73,7 @@ class GrantMethods(Methods):
         reason: str,
         gpu_seconds: Decimal | float | None = None,
         gpu: str | None = None,
-        session: Session | None = None,
+        session: HostSession | None = None,
     ) -> Ending:
         """End a grant: the work was not delivered. The policy file says what comes back for which reason.
 
@@ -97,7 +95,7 @@ class GrantMethods(Methods):
         gpu_seconds: Decimal | float,
         gpu: str | None = None,
         attempt: str,
-        session: Session | None = None,
+        session: HostSession | None = None,
     ) -> int:
         """Book the GPU time, in seconds, of a crashed attempt, once per attempt. Returns its cost in micro-dollars.
 
@@ -118,7 +116,7 @@ class GrantMethods(Methods):
                 db, locked, then, today, gpu_seconds=spent, gpu=gpu, attempt=attempt
             )
 
-    def _renew(self, grant: str, by: timedelta | None, session: Session | None) -> Grant:
+    def _renew(self, grant: str, by: timedelta | None, session: HostSession | None) -> Grant:
         ids, now = parse_grant_id(grant), self._clock()
         with self._db.writing(session) as db:
             locked = lifecycle.lock_grant(db, ids, now)
@@ -129,7 +127,7 @@ class GrantMethods(Methods):
         # Raised outside, so that what fell due stays written.
         raise GrantEnded(f"grant `{grant_id(*ids)}` has ended: it is {status}", status=status)
 
-    def _finish(self, grant: str, report: Report, session: Session | None) -> Ending:
+    def _finish(self, grant: str, report: Report, session: HostSession | None) -> Ending:
         ids, now, today = parse_grant_id(grant), self._clock(), self.policies
         with self._db.writing(session) as db:
             locked = lifecycle.lock_grant(db, ids, now)

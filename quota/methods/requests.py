@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy.orm import Session
-
 from policies.advice import Advice
 from policies.errors import DeadlinePassed, Denied, GrantEnded
 from policies.policy_set import PolicySet
@@ -17,6 +15,7 @@ from quota import admission, views
 from quota.ask import Ask, checked_ask
 from quota.grants import Decision, Denial, Grant, Job
 from quota.ids import grant_id
+from quota.methods.base import HostSession
 from quota.methods.grants import GrantMethods
 
 REASON_FAILED: Final = "failed"
@@ -36,7 +35,7 @@ class RequestMethods(GrantMethods):
         member: str | None = None,
         consent: bool | int = False,
         not_after: datetime | None = None,
-        session: Session | None = None,
+        session: HostSession | None = None,
     ) -> Decision:
         """Decide one request, and take what it is granted.
 
