@@ -132,7 +132,7 @@ def _names_of_limits(draft: Draft) -> Iterator[Wrong]:
         own_sources = draft.source_names(plan.name) or frozenset()
         taken = {name: "a budget" for name in draft.budgets.names}
         taken |= {name: "a source of this plan" for name in own_sources}
-        taken |= dict.fromkeys(RESERVED_LIMITS, "what findings call something else")
+        taken |= dict.fromkeys(RESERVED_LIMITS, "something else in findings")
         labels = [limit.label for limit in named(tuple(limit for _, limit in plan.limits.items))]
         first: dict[str, int] = {}
         for (index, limit), label in zip(plan.limits.items, labels, strict=True):
@@ -256,11 +256,11 @@ def _override_sources(draft: Draft, plan: PlanDraft) -> Iterator[Wrong]:
 def _prices(draft: Draft) -> Iterator[Wrong]:
     for name, pack in draft.packs.parts.items():
         path: Path = ("packs", name, "price")
-        if isinstance(pack.price, Decimal):
+        if not isinstance(pack.price, Decimal):
+            for currency, amount in pack.price.items():
+                yield from _price((*path, currency), amount, currency)
+        elif draft.currency is not None:
             yield from _price(path, pack.price, draft.currency)
-            continue
-        for currency, amount in pack.price.items():
-            yield from _price((*path, currency), amount, currency)
     for plan in draft.plans.parts.values():
         for currency, amount in plan.price.amounts.items() if plan.price is not None else ():
             yield from _price(("plans", plan.name, "price", currency), amount, currency)

@@ -99,13 +99,18 @@ def _examine(cls: type[PolicySetT], text: str) -> tuple[PolicySetT | None, Docum
     problems = set(document.problems)
     if not document.usable:
         return None, document, problems
-    for wrong in check_across(Draft.of(document.value)):
-        problems.add(document.problem(wrong.path, wrong.message, at_key=wrong.at_key))
+    # What is no YAML that this reads stands in for all else that would be said of the same place.
+    said = {problem.position for problem in problems}
+    found = [
+        document.problem(wrong.path, wrong.message, at_key=wrong.at_key)
+        for wrong in check_across(Draft.of(document.value))
+    ]
+    policy_set = None
     try:
         policy_set = cls.model_validate(document.value)
     except ValidationError as error:
-        problems.update(_of(document, error))
-        return None, document, problems
+        found.extend(_of(document, error))
+    problems.update(problem for problem in found if problem.position not in said)
     return None if problems else policy_set, document, problems
 
 

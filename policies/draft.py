@@ -75,7 +75,7 @@ class Draft:
     """A policy file's valid parts."""
 
     value: Mapping[str, Any]
-    currency: str
+    currency: str | None
     gpus: Section[Gpu]
     operations: Section[Operation]
     packs: Section[Pack]
@@ -87,7 +87,7 @@ class Draft:
         """Collect what is valid in a file's value."""
         return cls(
             value=value,
-            currency=_attempt(_currency.validate_python, value.get("currency", USD)) or USD,
+            currency=_attempt(_currency.validate_python, value.get("currency", USD)),
             gpus=_section(value.get("gpus"), Gpu.model_validate),
             operations=_section(value.get("operations"), Operation.model_validate),
             packs=_section(value.get("packs"), Pack.model_validate),

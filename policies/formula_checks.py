@@ -16,7 +16,7 @@ from policies.draft import Draft, Wrong
 from policies.operation import Attribute, Operation, Weight
 from policies.part import Path, canonical_decimal
 from policies.request import AttributeValue
-from policies.suggest import did_you_mean, listed, shown
+from policies.suggest import did_you_mean, listed, one_line, shown
 from policies.table import Linear, Table, combinations, spelled
 from policies.units import GPU_COST_MICRO_USD_MAX, GPU_SECONDS_MAX, MICRO_USD, UNITS_MAX
 
@@ -130,7 +130,9 @@ def _dead_entries(table: Table, by: Mapping[str, Attribute], path: Path) -> Iter
     for entry, _ in table.entries():
         for depth, (text, (name, attribute)) in enumerate(zip(entry, by.items(), strict=True)):
             if not _allowed(attribute, text):
-                message = f"{shown(text)} is no value of `{name}`: {_what_is_allowed(attribute)}"
+                message = (
+                    f"`{one_line(text)}` is no value of `{name}`: {_what_is_allowed(attribute)}"
+                )
                 yield Wrong((*path, *entry[: depth + 1]), message, at_key=True)
                 break
 

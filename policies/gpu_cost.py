@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from fractions import Fraction
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, TypeAdapter
 
@@ -16,11 +16,13 @@ from policies.table import Linear, Table, evaluate, formula_by_shape
 from policies.units import GPU_COST_MICRO_USD_MAX, SECONDS_PER_HOUR, micro_usd
 
 _amount: TypeAdapter[Decimal] = TypeAdapter(Amount)
-Formula = Annotated[Amount | Table | Linear, formula_by_shape(_amount)]
+Formula = Annotated[Amount | Table | Linear, formula_by_shape(_amount, "a number")]
 
 
 class Gpu(Part):
     """A type of GPU and its price."""
+
+    example: ClassVar[str] = "{usd_per_hour: 2.50}"
 
     usd_per_hour: PositiveNumber = Field(
         description="Price of one GPU for one hour, in US dollars."
@@ -29,6 +31,8 @@ class Gpu(Part):
 
 class GpuCost(Part):
     """Links a request to its estimated GPU cost: GPU seconds at a GPU's price, or dollars directly."""
+
+    example: ClassVar[str] = "{gpu: h100, gpu_seconds: 140}"
 
     gpu: Name | None = Field(default=None, description="The GPU type it runs on, one of `gpus`.")
     gpu_seconds: Formula | None = Field(
@@ -47,8 +51,8 @@ class GpuCost(Part):
     def faults(cls, value: Mapping[str, Any]) -> Iterator[Fault]:
         """Return what is wrong with the combination of keys: it takes one way to a cost."""
         if ("usd" in value) == ("gpu_seconds" in value):
-            what = "not both" if "usd" in value else "one of them"
-            yield Fault((), f"give `gpu` with `gpu_seconds`, or `usd`: {what}")
+            end = ", not both" if "usd" in value else ""
+            yield Fault((), f"give `gpu` with `gpu_seconds`, or `usd`{end}")
         elif "usd" in value:
             for key in ("gpu", "ceiling_gpu_seconds"):
                 if key in value:

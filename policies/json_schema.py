@@ -108,7 +108,7 @@ def _clean(node: Any) -> Any:
             if value is not None:
                 clean[key] = _default(value, node)
         elif not (key == "title" and isinstance(value, str)):
-            clean[_RENAMED.get(key, key)] = _clean(value)
+            clean[_RENAMED.get(str(key), str(key))] = _clean(value)
     if "patternProperties" in clean:
         clean["additionalProperties"] = False
     return clean

@@ -6,7 +6,7 @@ import numbers
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from functools import cached_property
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import Field, TypeAdapter, model_validator
 
@@ -36,6 +36,8 @@ Kind = Literal["string", "integer", "decimal", "boolean"]
 
 class Attribute(Part):
     """An attribute of an operation: its type and allowed values. Without a default it must be given."""
+
+    example: ClassVar[str] = "{type: integer, min: 1, max: 16}"
 
     type: Kind = Field(description="The type of its values: string, integer, decimal or boolean.")
     choices: tuple[Any, ...] | None = Field(
@@ -190,7 +192,7 @@ class Attribute(Part):
 
 
 _whole: TypeAdapter[int] = TypeAdapter(PositiveInt)
-Weight = Annotated[PositiveInt | Table | Linear, formula_by_shape(_whole)]
+Weight = Annotated[PositiveInt | Table | Linear, formula_by_shape(_whole, "a whole number")]
 """Units that a request takes."""
 
 _weight: TypeAdapter[Any] = TypeAdapter(Weight)
@@ -210,6 +212,8 @@ Weights = Annotated[Weight | dict[Name, Weight], ByShape(_weights_shape)]
 class HoldFor(Part):
     """How long a grant may stay open: until it is started, and after."""
 
+    example: ClassVar[str] = "{queued: 2h, running: 30m}"
+
     queued: LengthOfTime = Field(description="Until `start` is called.")
     running: LengthOfTime = Field(description="After `start` was called.")
 
@@ -220,6 +224,8 @@ _hold_for: TypeAdapter[HoldFor] = TypeAdapter(HoldFor)
 
 class Operation(Part):
     """What can be asked for: its attributes, its weight in each source, and its GPU cost."""
+
+    example: ClassVar[str] = "{weight: 1, gpu_cost: ...}"
 
     attributes: dict[Name, Attribute] = Field(
         default_factory=dict, description="Its typed attributes."

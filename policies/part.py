@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 from pydantic import (
     BaseModel,
@@ -47,6 +47,14 @@ class Part(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    example: ClassVar[str] = ""
+    """What one looks like in a file: `{usd_per_hour: 2.50}`."""
+
+    @classmethod
+    def written(cls) -> str:
+        """Say how one is written."""
+        return f"a mapping such as {cls.example}" if cls.example else "a mapping"
+
     @classmethod
     def faults(cls, value: Mapping[str, Any]) -> Iterable[Fault]:  # noqa: ARG003 - for subclasses
         """Return what is wrong with the combination of keys, however wrong their values may be."""
@@ -58,10 +66,7 @@ class Part(BaseModel):
         if isinstance(value, BaseModel):
             return handler(value)
         if not isinstance(value, Mapping):
-            keys = ", ".join(field.alias or name for name, field in cls.model_fields.items())
-            raise refusal(
-                [Fault((), f"must be a mapping with the keys {keys}, not {shown(value)}")]
-            )
+            raise refusal([Fault((), f"must be {cls.written()}, not {shown(value)}")])
         found = list(cls.faults(value))
         try:
             part = handler(value)
@@ -160,7 +165,7 @@ _WORDS: Final[Mapping[str, str]] = {
     "greater_than": "must be above {gt}, not {input}",
     "less_than_equal": "must be at most {le}, not {input}",
     "less_than": "must be below {lt}, not {input}",
-    "too_short": "must have at least {min_length} of them",
+    "too_short": "must not be empty",
     "too_long": "must have at most {max_length} of them",
     "string_too_short": "must have at least {min_length} characters",
     "string_too_long": "must have at most {max_length} characters",
@@ -195,7 +200,7 @@ def _words(kind: str, detail: ErrorDetails, context: Mapping[str, Any]) -> str:
 
 def _choice(value: Any, choices: Sequence[str]) -> str:
     close = did_you_mean(str(value), choices)
-    hint = close if "did you mean" in close else ""
+    hint = close if "did you mean" in close and str(value) not in choices else ""
     return f"must be {'one of ' if len(choices) > 1 else ''}{listed(choices)}, not {shown(value)}{hint}"
 
 
@@ -205,7 +210,9 @@ def _missing(name: str, part: type[BaseModel] | None) -> str:
     description = (field.description if field else None) or ""
     if description[1:2].islower():
         description = description[0].lower() + description[1:]
-    hint = f": {description.rstrip('.')}" if description else ""
+    if not description.endswith("..."):
+        description = description.removesuffix(".")
+    hint = f": {description}" if description else ""
     return f"`{name}` is missing{hint}"
 
 

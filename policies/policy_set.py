@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BeforeValidator,
@@ -54,6 +54,8 @@ if TYPE_CHECKING:
 class Pack(Part):
     """What is sold: units at a price."""
 
+    example: ClassVar[str] = "{units: 10, price: 4.00}"
+
     units: PositiveInt = Field(description="Units it gives.")
     price: Prices = Field(description="Its price: 4.00, or {usd: 4.00, eur: 4.50}.")
     valid_for: LengthOfTime | None = Field(
@@ -79,6 +81,8 @@ class Pack(Part):
 
 class PlanPrice(Part):
     """What a plan costs per length of time, in one or several currencies."""
+
+    example: ClassVar[str] = "{usd: 20.00, every: 1mo}"
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Amount] = Field(init=False)
@@ -106,11 +110,15 @@ class PlanPrice(Part):
 class OperationOverride(Part):
     """What a plan changes about an operation."""
 
+    example: ClassVar[str] = "{weight: 2}"
+
     weight: Weights = Field(description="Units it takes under this plan.")
 
 
 class Plan(Part):
     """A named list of policies."""
+
+    example: ClassVar[str] = "{limits: [...], sources: [...]}"
 
     extends: Name | None = Field(
         default=None, description="The plan from which it inherits what it does not name."
@@ -146,6 +154,8 @@ class Plan(Part):
 
 class ReleaseRule(Part):
     """What a release gives back, by its reason."""
+
+    example: ClassVar[str] = "{units: return}"
 
     units: Literal["return", "charge"] = Field(
         default="return", description="Whether the units come back."
@@ -361,8 +371,6 @@ class PolicySet(Part):
 
 def _attribute_for(value: object) -> Attribute:
     """Return an attribute that allows this value: the operation that stands for any declares none."""
-    if isinstance(value, bool):
-        return Attribute(type="boolean")
-    if isinstance(value, int):
-        return Attribute(type="integer")
-    return Attribute(type="decimal" if isinstance(value, Decimal) else "string")
+    if isinstance(value, str):
+        return Attribute(type="string")
+    return Attribute(type="boolean" if isinstance(value, bool) else "decimal")

@@ -22,8 +22,9 @@ from policies.kinds.credits import Credits
 from policies.kinds.rate import RateLimit
 from policies.kinds.spend import SpendLimit
 from policies.kinds.usage import UsageLimit
+from policies.part import Fault, refusal
 from policies.policy import Limit, Source
-from policies.suggest import did_you_mean
+from policies.suggest import did_you_mean, listed, shown
 
 PolicyT = TypeVar("PolicyT", Limit, Source)
 
@@ -112,7 +113,8 @@ def as_source(value: Any) -> Source:
 def _class_of(value: Any, known: Mapping[str, type[PolicyT]], what: str) -> type[PolicyT]:
     kind = value.get("kind") if isinstance(value, Mapping) else None
     if kind is None:
-        raise ValueError(f"a {what} is a mapping with a `kind`, one of {', '.join(sorted(known))}")
-    if kind not in known:
-        raise ValueError(f"unknown {what} kind `{kind!s:.60}`{did_you_mean(str(kind), known)}")
+        raise ValueError(f"a {what} is a mapping with a `kind`, one of {listed(sorted(known))}")
+    if not isinstance(kind, str) or kind not in known:
+        message = f"unknown {what} kind {shown(kind)}{did_you_mean(str(kind), known)}"
+        raise refusal([Fault(("kind",), message)])
     return known[kind]

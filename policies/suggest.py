@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
-from difflib import get_close_matches
+from difflib import SequenceMatcher
+from fractions import Fraction
 from typing import Final
 
 SHOWN_MAX: Final = 60
 LISTED_MAX: Final = 12
+NAME_MAX: Final = 100
+PREFIX_LEAST: Final = 3
+ALIKE: Final = Fraction(65, 100)
+"""How alike two names are when one may be a misspelling of the other."""
+
+_LOOKS_TYPED: Final = re.compile(r"([-+]?[0-9.]+([eE][-+]?[0-9]+)?|true|false|null|~|)\Z")
+"""Text that would be read as something else if it were not quoted."""
 
 
 def shown(value: object, most: int = SHOWN_MAX) -> str:
@@ -26,7 +35,8 @@ def shown(value: object, most: int = SHOWN_MAX) -> str:
             return "a number of too many digits"
         case Decimal() if not value.is_finite() or abs(value.adjusted()) > most:
             return f"`{value}`"
-    return f"`{one_line(str(value), most)}`"
+    text = one_line(str(value), most)
+    return f'`"{text}"`' if isinstance(value, str) and _LOOKS_TYPED.match(value) else f"`{text}`"
 
 
 def one_line(text: str, most: int = SHOWN_MAX) -> str:
@@ -38,10 +48,9 @@ def one_line(text: str, most: int = SHOWN_MAX) -> str:
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return `: did you mean X?`, or what there is to choose from, to end an error's line with."""
     names = sorted(known)
-    by_lower = {known_name.lower(): known_name for known_name in reversed(names)}
-    close = get_close_matches(name.lower()[:200], by_lower, n=1)
-    if close:
-        return f": did you mean `{by_lower[close[0]]}`?"
+    close = max(names, key=lambda known_name: _likeness(name, known_name), default="")
+    if close and _likeness(name, close) >= ALIKE:
+        return f": did you mean `{one_line(close)}`?"
     if not names:
         return ": there are none"
     return f": there {'is' if len(names) == 1 else 'are'} {listed(names)}"
@@ -52,3 +61,12 @@ def listed(names: Iterable[str]) -> str:
     every = list(names)
     text = ", ".join(f"`{one_line(name)}`" for name in every[:LISTED_MAX])
     return f"{text}, ... ({len(every)} in all)" if len(every) > LISTED_MAX else text
+
+
+def _likeness(name: str, known: str) -> Fraction:
+    """Return how alike two names are, from 0 to 1: twice what they share over what they have."""
+    one, other = name.lower()[:NAME_MAX], known.lower()[:NAME_MAX]
+    if len(one) >= PREFIX_LEAST and other.startswith(one):
+        return max(ALIKE, Fraction(len(one), len(other)))
+    blocks = SequenceMatcher(None, one, other, autojunk=False).get_matching_blocks()
+    return Fraction(2 * sum(block.size for block in blocks), max(1, len(one) + len(other)))

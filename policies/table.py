@@ -155,15 +155,15 @@ _table: TypeAdapter[Table] = TypeAdapter(Table)
 _linear: TypeAdapter[Linear] = TypeAdapter(Linear)
 
 
-def formula_by_shape(number: TypeAdapter[Any]) -> ByShape:
+def formula_by_shape(number: TypeAdapter[Any], what: str) -> ByShape:
     """Annotate a formula: a table or a sum where the value looks like one, else a number."""
 
     def choose(value: Any) -> TypeAdapter[Any]:
-        if isinstance(value, Mapping):
-            return _table if is_table(value) else _linear
-        return (
-            _table if isinstance(value, Table) else _linear if isinstance(value, Linear) else number
-        )
+        if isinstance(value, Mapping) and not is_formula(value):
+            raise ValueError(f"must be {what}, {{by, table}} or {{base, each}}")
+        if isinstance(value, Table) or (isinstance(value, Mapping) and is_table(value)):
+            return _table
+        return _linear if isinstance(value, (Mapping, Linear)) else number
 
     return ByShape(choose)
 

@@ -227,9 +227,9 @@ class _Reader:
             return text
         if _LEADING_ZERO.match(text):
             right = f"write `{text.lstrip('+-0') or 0}`, or quote it if it is text"
-            self._wrong(node, path, f"{shown(text)} begins with a zero: {right}")
+            self._wrong(node, path, f"`{one_line(text)}` begins with a zero: {right}")
         elif len(text) > NUMBER_MAX:
-            self._wrong(node, path, f"{shown(text)} has too many digits")
+            self._wrong(node, path, f"`{one_line(text)}` has too many digits")
         else:
             return int(text) if _INTEGER.match(text) else Decimal(text)
         return text
@@ -252,10 +252,16 @@ def _what_is_wrong(error: yaml.YAMLError) -> tuple[Position, str]:
     if isinstance(error, yaml.reader.ReaderError):
         return Position(), f"has the character {error.character!a}, which YAML does not allow"
     mark = getattr(error, "problem_mark", None)
-    position = Position(mark.line + 1, mark.column + 1) if mark else Position()
+    if mark is None:
+        return Position(), "is not valid YAML"
+    position = Position(mark.line + 1, mark.column + 1)
     problem = str(getattr(error, "problem", None) or getattr(error, "context", None) or "unknown")
     if problem == "but found another document":
         return position, "holds several documents: a policy file is a single one"
     if "'\\t'" in problem:
         return position, "is not valid YAML: a tab cannot indent, use spaces"
-    return position, f"is not valid YAML: {one_line(problem, 200)}"
+    began = getattr(error, "context_mark", None)
+    since = (
+        f", in what begins in line {began.line + 1}" if began and began.line != mark.line else ""
+    )
+    return position, f"is not valid YAML: {one_line(problem, 200)}{since}"

@@ -19,6 +19,8 @@ from policies.window import Window, Zones
 class Budget(Cap):
     """At most so many dollars of estimated GPU cost per day, for grants that take from the sources it names."""
 
+    example: ClassVar[str] = "{usd_per_day: 250000}"
+
     kind: Literal["budget"] = "budget"
     usd_per_day: PositiveNumber = Field(description="US dollars of estimated GPU cost per day.")
     timezone: ZoneName = Field(default="UTC", description="IANA zone whose days these are.")
