@@ -94,7 +94,7 @@ def _retry_at(case: _Case) -> datetime | None:
 
 def _chances(case: _Case, now: datetime) -> Iterator[datetime]:
     asked = case.rules.asked(case.request, case.circumstances)
-    for limit in case.rules.limits_of(case.circumstances):
+    for limit in case.rules.limits_of(case.circumstances.spend_cap):
         at = limit.next_chance(_weighing(asked, 0), case.history, now)
         if at is not None:
             yield at
@@ -106,7 +106,7 @@ def _chances(case: _Case, now: datetime) -> Iterator[datetime]:
 
 
 def _weighing(asked: Asked, units: int) -> Asked:
-    return replace(asked, units=units)
+    return asked._replace(units=units)
 
 
 def _consent(case: _Case) -> Iterator[Offer]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from policies.request import AttributeValue
 from policies.state import BudgetRead, RateRead
@@ -30,8 +30,7 @@ class Reason(StrEnum):
 Outcome = Literal["passed", "refused", "gave", "passed_over", "not_needed"]
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """What one policy found.
 
     A limit `passed` or `refused`; a source `gave`, was `passed_over`, or was `not_needed`. `used`, `limit` and
@@ -47,8 +46,7 @@ class Finding:
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Allocation:
+class Allocation(NamedTuple):
     """Units of a grant and where they came from. `price_minor`: what they cost, in minor units of `currency`."""
 
     source: str

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 
 from policies.decision import Allocation
@@ -23,19 +22,19 @@ def still_fits(
 ) -> bool:
     """Whether every source and every limit on units would let these allocations be taken now."""
     asked = rules.asked(request, circumstances)
-    limits = [limit for limit in rules.limits_of(circumstances) if limit.counts_units]
+    limits = [limit for limit in rules.limits_of(circumstances.spend_cap) if limit.counts_units]
     units: Counter[str] = Counter()
     for allocation in allocations:
         units[allocation.source] += allocation.units
     for source in rules.sources:
         wanted = units.pop(source.label, 0)
-        question = replace(asked, units=wanted)
-        if wanted and source.room(question, state, now) < wanted:
+        question = asked._replace(units=wanted)
+        if wanted and not source.check(question, state, now).ok:
             return False
         if wanted and any(
             limit.room(question, state, now) < wanted for limit in limits if limit.guards(source)
         ):
             return False
-    total = replace(asked, units=sum(allocation.units for allocation in allocations))
+    total = asked._replace(units=sum(allocation.units for allocation in allocations))
     unguarded = (limit for limit in limits if not limit.is_guard)
     return not +units and all(limit.check(total, state, now).ok for limit in unguarded)

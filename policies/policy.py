@@ -6,9 +6,8 @@ Third parties add their own through the entry-point group `comptroller.policies`
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 from pydantic import Field
 
@@ -22,8 +21,7 @@ WhenExhausted = Literal["deny", "next_source"]
 Scope = Literal["account", "member"]
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """One question to a policy: would these `units`, of a grant at this GPU cost, be within it?"""
 
     request: Request
@@ -38,8 +36,7 @@ class Asked:
         return self.request.member or ""
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(NamedTuple):
     """A policy's answer: what was used, out of which limit (None: no limit), what was asked, and whether it fits."""
 
     used: int
@@ -137,15 +134,6 @@ class Source(Policy):
     def check(self, asked: Asked, state: State, now: datetime) -> Check:
         """Say what was used and what the limit is, and whether the units asked for are available."""
         raise TypeError(f"policy kind `{self.kind}` does not define `check`")
-
-    def room(self, asked: Asked, state: State, now: datetime) -> int:
-        """Return how many of the units asked for are available."""
-        check = self.check(asked, state, now)
-        return (
-            asked.units
-            if check.limit is None
-            else max(0, min(asked.units, check.limit - check.used))
-        )
 
     def allocate(self, asked: Asked, state: State, now: datetime) -> tuple[Allocation, ...]:  # noqa: ARG002
         """Say where the units asked for come from, once they are known to be available."""

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from policies.errors import InvalidRequest
 from policies.kinds.spend import SpendLimit
 from policies.operation import Operation, Weight, units_of
 from policies.policy import Asked, Limit, Policy, Source
-from policies.request import AttributeValue, Circumstances, PaidUse, Request
+from policies.request import AttributeValue, Circumstances, PaidUse, Request, SpendCap
 from policies.state import Read
+from policies.table import Linear, Table
 
 if TYPE_CHECKING:
     from policies.gpu_cost import Gpu
@@ -20,6 +21,24 @@ if TYPE_CHECKING:
 
 PolicyT = TypeVar("PolicyT", bound=Policy)
 SPEND_CAP = "spend_cap"
+
+
+WEIGHED_MAX = 4096
+"""How many different sets of attribute values are remembered with their weights and cost."""
+
+
+class Weighed(NamedTuple):
+    """What a request weighs in each source, in units, and its estimated GPU cost in micro-dollars."""
+
+    units: tuple[int, ...]
+    gpu_cost_micro_usd: int
+
+
+class InForce(NamedTuple):
+    """The limits: those consulted first, and for each source those consulted with it."""
+
+    unguarded: tuple[Limit, ...]
+    guards: tuple[tuple[Limit, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +54,9 @@ class Ruleset:
     gpus: Mapping[str, Gpu]
     paid_use: PaidUse
     currency: str
+    formula_attributes: tuple[str, ...]
+    _weighed: dict[tuple[AttributeValue, ...], Weighed] = field(default_factory=dict, compare=False)
+    _in_force: dict[SpendCap | None, InForce] = field(default_factory=dict, compare=False)
 
     @classmethod
     def build(cls, policy_set: PolicySet, plan_name: str, operation_name: str) -> Ruleset:
@@ -62,11 +84,42 @@ class Ruleset:
             gpus=policy_set.gpus,
             paid_use=plan.paid_use,
             currency=policy_set.currency,
+            formula_attributes=_read_by_formulas(operation, weights.values()),
         )
 
-    def limits_of(self, circumstances: Circumstances) -> tuple[Limit, ...]:
+    def in_force(self, cap: SpendCap | None) -> InForce:
+        """Return the limits in force, with the account's own spend cap."""
+        found = self._in_force.get(cap)
+        if found is None:
+            limits = self.limits_of(cap)
+            found = InForce(
+                tuple(limit for limit in limits if not limit.is_guard),
+                tuple(
+                    tuple(limit for limit in limits if limit.is_guard and limit.guards(source))
+                    for source in self.sources
+                ),
+            )
+            if len(self._in_force) < WEIGHED_MAX:
+                self._in_force[cap] = found
+        return found
+
+    def weigh(self, attributes: Mapping[str, AttributeValue]) -> Weighed:
+        """Return what a request weighs and costs. Only the attributes that formulas read make a difference.
+
+        Raises:
+            InvalidRequest: a weight or the GPU cost has no value for these attributes.
+        """
+        key = tuple([attributes.get(name) for name in self.formula_attributes])
+        found = self._weighed.get(key)  # type: ignore[arg-type]
+        if found is None:
+            units = tuple(self.units(source, attributes) for source in self.sources)
+            found = Weighed(units, self.estimate_micro_usd(attributes))
+            if len(self._weighed) < WEIGHED_MAX:
+                self._weighed[key] = found  # type: ignore[index]
+        return found
+
+    def limits_of(self, cap: SpendCap | None) -> tuple[Limit, ...]:
         """Return the plan's limits, and the account's own spend cap where it has one."""
-        cap = circumstances.spend_cap
         if cap is None:
             return self.limits
         length = {"day": "24h", "week": "7d", "month": "1mo"}[cap.per]
@@ -106,7 +159,7 @@ class Ruleset:
 
     def asked(self, request: Request, circumstances: Circumstances) -> Asked:
         """Return the question that every policy is asked, before the units are known."""
-        cost = self.estimate_micro_usd(request.attributes)
+        cost = self.weigh(request.attributes).gpu_cost_micro_usd
         return Asked(request, circumstances, 0, cost, self.currency)
 
     def asked_for_nothing(self, request: Request, circumstances: Circumstances) -> Asked:
@@ -116,13 +169,22 @@ class Ruleset:
     def reads(self, request: Request, circumstances: Circumstances) -> tuple[Read, ...]:
         """Return all that the policies read, each once, in a fixed order."""
         asked = self.asked(request, circumstances)
-        policies: tuple[Policy, ...] = (*self.limits_of(circumstances), *self.sources)
+        policies: tuple[Policy, ...] = (*self.limits_of(circumstances.spend_cap), *self.sources)
         return tuple(dict.fromkeys(read for policy in policies for read in policy.reads(asked)))
 
-    @property
-    def reads_lots(self) -> bool:
-        """Whether a source here is paid use, so that lots matter."""
-        return any(source.paid for source in self.sources)
+
+def _read_by_formulas(operation: Operation, weights: Iterable[Weight]) -> tuple[str, ...]:
+    """Return the attributes that weights and cost depend on."""
+    formulas: list[object] = list(weights)
+    if operation.gpu_cost is not None:
+        formulas.append(operation.gpu_cost.formula)
+    names = {
+        name
+        for formula in formulas
+        if isinstance(formula, (Table, Linear))
+        for name in formula.attributes
+    }
+    return tuple(sorted(names))
 
 
 def named(policies: tuple[PolicyT, ...]) -> tuple[PolicyT, ...]:

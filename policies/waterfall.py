@@ -7,13 +7,13 @@ scale, so that a request can be divided between sources of different weights wit
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from datetime import datetime
 from fractions import Fraction
-from typing import Final
+from typing import Final, NamedTuple
 
 from policies.decision import Allocation, Decision, Finding, Outcome, Reason
-from policies.policy import Asked, Cap, Check, Limit
+from policies.kinds.budget import Budget
+from policies.policy import Asked, Cap, Check, Limit, Source
 from policies.request import Circumstances, Request
 from policies.rules import Ruleset
 from policies.state import BudgetRead, RateRead, State
@@ -31,11 +31,10 @@ def decide(
     Raises:
         InvalidRequest: its weight or its GPU cost cannot be found for these attributes.
     """
-    return _Waterfall(rules, rules.asked(request, circumstances), state, now).decide()
+    return _Waterfall(rules, request, circumstances, state, now).decide()
 
 
-@dataclass(frozen=True, slots=True)
-class _Terms:
+class _Terms(NamedTuple):
     """On which terms sources may be used: with what paid use, and whether guards and spend limits are heeded."""
 
     paid_units: int
@@ -43,8 +42,7 @@ class _Terms:
     heed_spend: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class _Room:
+class _Room(NamedTuple):
     """How many of the units asked for a source lets go, why no more, and whether the waterfall stops here."""
 
     units: int
@@ -57,63 +55,77 @@ Gives = tuple[tuple[int, int], ...]
 
 
 class _Waterfall:
-    def __init__(self, rules: Ruleset, asked: Asked, state: State, now: datetime) -> None:
-        self.rules, self.asked, self.state, self.now = rules, asked, state, now
-        self.sources = rules.sources
-        self.weights = tuple(
-            rules.units(source, asked.request.attributes) for source in rules.sources
-        )
-        limits = rules.limits_of(asked.circumstances)
-        self.unguarded = tuple(limit for limit in limits if not limit.is_guard)
-        self.guards = tuple(
-            tuple(limit for limit in limits if limit.is_guard and limit.guards(source))
-            for source in self.sources
-        )
+    __slots__ = (
+        "_asked",
+        "_checks",
+        "guards",
+        "now",
+        "rules",
+        "sources",
+        "state",
+        "unguarded",
+        "weights",
+    )
+
+    def __init__(
+        self,
+        rules: Ruleset,
+        request: Request,
+        circumstances: Circumstances,
+        state: State,
+        now: datetime,
+    ) -> None:
+        weighed = rules.weigh(request.attributes)
+        in_force = rules.in_force(circumstances.spend_cap)
+        self.rules, self.state, self.now = rules, state, now
+        self.sources, self.weights = rules.sources, weighed.units
+        self.unguarded, self.guards = in_force.unguarded, in_force.guards
+        self._asked = Asked(request, circumstances, 0, weighed.gpu_cost_micro_usd, rules.currency)
+        self._checks: dict[tuple[str, int], Check] = {}
 
     def decide(self) -> Decision:
-        asked = self.asked
+        asked = self._asked
         if asked.circumstances.frozen:
-            finding = Finding(
-                ACCOUNT, "refused", used=0, limit=None, asked=0, reason=Reason.ACCOUNT_FROZEN
+            frozen = Reason.ACCOUNT_FROZEN
+            return Decision(
+                frozen,
+                (Finding(ACCOUNT, "refused", 0, None, 0, frozen),),
+                (),
+                asked.gpu_cost_micro_usd,
             )
-            return Decision(Reason.ACCOUNT_FROZEN, (finding,), (), asked.gpu_cost_micro_usd)
-        terms = _Terms(paid_units=self._paid_units())
+        terms = _Terms(self._paid_units())
         gives = () if self.rules.operation.limits_only else self._cover(0, WHOLE, terms)
-        units = sum(units for _, units in gives) if gives is not None else self._first_weight()
-        checks = tuple(
-            (limit, limit.check(_asking(asked, units), self.state, self.now))
-            for limit in self.unguarded
-        )
-        refusing = next((limit.reason for limit, check in checks if not check.ok), None)
-        reason = refusing or (self._why_uncovered() if gives is None else None)
-        findings = (
-            *(_finding(limit, check) for limit, check in checks),
-            *self._source_findings(gives, terms),
-        )
+        units = self._total(gives)
+        findings: list[Finding] = []
+        reason: str | None = None
+        for limit in self.unguarded:
+            check = self._check(limit, units)
+            findings.append(_finding(limit, check))
+            if not check.ok and reason is None:
+                reason = limit.reason
+        self._find_sources(findings, gives, terms)
+        if gives is None:
+            reason = reason or self._why_uncovered()
         if reason is not None or gives is None:
-            return Decision(reason, findings, (), asked.gpu_cost_micro_usd)
+            return Decision(reason, tuple(findings), (), asked.gpu_cost_micro_usd)
         return self._grant(gives, findings)
 
-    def _grant(self, gives: Gives, findings: tuple[Finding, ...]) -> Decision:
+    def _grant(self, gives: Gives, findings: list[Finding]) -> Decision:
         allocations: list[Allocation] = []
-        limits: dict[str, Limit] = {limit.label: limit for limit in self.unguarded}
+        limits = list(self.unguarded)
         for index, units in gives:
-            asked = _asking(self.asked, units)
+            asked = self._asking(units)
             allocations.extend(self.sources[index].allocate(asked, self.state, self.now))
-            limits.update({guard.label: guard for guard in self.guards[index]})
-        rates: tuple[tuple[RateRead, int], ...] = tuple(
-            rate
-            for limit in limits.values()
-            for rate in limit.admitted(self.asked, self.state, self.now)
-        )
-        budgets = tuple(
-            read
-            for limit in limits.values()
-            for read in limit.reads(self.asked)
-            if isinstance(read, BudgetRead)
-        )
+            limits.extend(guard for guard in self.guards[index] if guard not in limits)
+        rates: list[tuple[RateRead, int]] = []
+        budgets: list[BudgetRead] = []
+        for limit in limits:
+            rates.extend(limit.admitted(self._asked, self.state, self.now))
+            if isinstance(limit, Budget):
+                budgets.append(limit.read)
+        cost = self._asked.gpu_cost_micro_usd
         return Decision(
-            None, findings, tuple(allocations), self.asked.gpu_cost_micro_usd, rates, budgets
+            None, tuple(findings), tuple(allocations), cost, tuple(rates), tuple(budgets)
         )
 
     def _cover(self, index: int, fraction: Fraction, terms: _Terms) -> Gives | None:
@@ -123,7 +135,7 @@ class _Waterfall:
         if index == len(self.sources):
             return None
         source, weight = self.sources[index], self.weights[index]
-        need = _ceil(weight * fraction)
+        need = weight if fraction is WHOLE else _ceil(weight * fraction)
         room = self._room(index, need, terms)
         if room.units >= need:
             return ((index, need),)
@@ -133,7 +145,7 @@ class _Waterfall:
             return self._cover(index + 1, fraction, terms)
 
         def rest(units: int) -> Gives | None:
-            left = replace(terms, paid_units=terms.paid_units - units) if source.paid else terms
+            left = terms._replace(paid_units=terms.paid_units - units) if source.paid else terms
             return self._cover(index + 1, fraction - Fraction(units, weight), left)
 
         others = rest(room.units)
@@ -151,31 +163,45 @@ class _Waterfall:
 
     def _room(self, index: int, need: int, terms: _Terms) -> _Room:
         """Ask a source, and then the limits that guard it, for `need` units."""
-        source, asked = self.sources[index], _asking(self.asked, need)
-        units = source.room(asked, self.state, self.now)
+        source = self.sources[index]
+        check = self._check(source, need)
+        units = need if check.ok else max(0, min(need, (check.limit or 0) - check.used))
         reason = source.exhausted if units < need else None
         if source.paid and terms.paid_units < units:
             units = max(0, terms.paid_units)
             reason = reason or self._not_permitted()
         stop = False
         for guard in self.guards[index]:
-            if source.paid and not isinstance(guard, Cap) and not terms.heed_spend:
+            is_cap = isinstance(guard, Cap)
+            if (not is_cap and not terms.heed_spend) or self._check(guard, need).ok:
                 continue
-            room = guard.room(asked, self.state, self.now)
-            if room < need:
-                stop = stop or (
-                    isinstance(guard, Cap) and guard.when_exhausted == "deny" and self._stops(terms)
-                )
-                reason = reason or guard.reason
-                units = min(units, room)
+            stop = stop or (is_cap and guard.when_exhausted == "deny" and self._stops(terms))
+            reason = reason or guard.reason
+            units = min(units, guard.room(self._asking(need), self.state, self.now))
         return _Room(units, reason, stop)
 
+    def _check(self, policy: Limit | Source, units: int) -> Check:
+        """Ask a policy about so many units, once."""
+        key = (policy.label, units)
+        check = self._checks.get(key)
+        if check is None:
+            check = self._checks[key] = policy.check(self._asking(units), self.state, self.now)
+        return check
+
+    def _asking(self, units: int) -> Asked:
+        asked = self._asked
+        if asked.units == units:
+            return asked
+        return Asked(
+            asked.request, asked.circumstances, units, asked.gpu_cost_micro_usd, asked.currency
+        )
+
     def _stops(self, terms: _Terms) -> bool:
-        return terms.heed_stops and not self.asked.request.consent
+        return terms.heed_stops and not self._asked.request.consent
 
     def _paid_units(self) -> int:
         """How many units may be used from sources whose use is paid."""
-        consent, paid_use = self.asked.request.consent, self._paid_use()
+        consent, paid_use = self._asked.request.consent, self._paid_use()
         if paid_use == "never":
             return 0
         if not isinstance(consent, bool):
@@ -183,7 +209,7 @@ class _Waterfall:
         return UNITS_MAX if consent or paid_use == "auto" else 0
 
     def _paid_use(self) -> str:
-        return self.asked.circumstances.paid_use or self.rules.paid_use
+        return self._asked.circumstances.paid_use or self.rules.paid_use
 
     def _not_permitted(self) -> Reason:
         return Reason.PAID_USE_OFF if self._paid_use() == "never" else Reason.CONSENT_NEEDED
@@ -202,49 +228,42 @@ class _Waterfall:
         first = self._room(0, self.weights[0], _Terms(self._paid_units()))
         return first.reason or self.sources[0].exhausted
 
-    def _first_weight(self) -> int:
-        return self.weights[0] if self.weights else 0
+    def _total(self, gives: Gives | None) -> int:
+        """Return the units that limits over all sources are asked about."""
+        if gives is None:
+            return self.weights[0] if self.weights else 0
+        return sum(units for _, units in gives)
 
-    def _source_findings(self, gives: Gives | None, terms: _Terms) -> list[Finding]:
-        findings: list[Finding] = []
+    def _find_sources(self, findings: list[Finding], gives: Gives | None, terms: _Terms) -> None:
+        """Say what each source found, and each limit that was consulted with it."""
         given = dict(gives or ())
         last = max(given, default=-1) if gives is not None else len(self.sources)
         for index, source in enumerate(self.sources):
-            need = given.get(index, self.weights[index])
-            asked = _asking(self.asked, need)
-            room = self._room(index, need, terms)
-            reason = None if index in given or index > last else room.reason
-            outcome: Outcome = (
-                "gave" if index in given else "not_needed" if index > last else "passed_over"
-            )
-            check = source.check(asked, self.state, self.now)
+            units = given.get(index)
+            need = self.weights[index] if units is None else units
+            check = self._check(source, need)
+            reason, outcome = None, _GAVE
+            if units is None:
+                outcome = _NOT_NEEDED if index > last else _PASSED_OVER
+                reason = None if index > last else self._room(index, need, terms).reason
             findings.append(
                 Finding(source.label, outcome, check.used, check.limit, check.asked, reason)
             )
-            if outcome != "not_needed":
+            if outcome != _NOT_NEEDED:
                 findings.extend(
-                    _finding(guard, guard.check(asked, self.state, self.now))
-                    for guard in self.guards[index]
+                    _finding(guard, self._check(guard, need)) for guard in self.guards[index]
                 )
-        return findings
+
+
+_GAVE: Final[Outcome] = "gave"
+_PASSED_OVER: Final[Outcome] = "passed_over"
+_NOT_NEEDED: Final[Outcome] = "not_needed"
 
 
 def _finding(limit: Limit, check: Check) -> Finding:
-    outcome: Outcome = "passed" if check.ok else "refused"
-    return Finding(
-        limit.label,
-        outcome,
-        check.used,
-        check.limit,
-        check.asked,
-        None if check.ok else limit.reason,
-    )
-
-
-def _asking(asked: Asked, units: int) -> Asked:
-    return Asked(
-        asked.request, asked.circumstances, units, asked.gpu_cost_micro_usd, asked.currency
-    )
+    if check.ok:
+        return Finding(limit.label, "passed", check.used, check.limit, check.asked, None)
+    return Finding(limit.label, "refused", check.used, check.limit, check.asked, limit.reason)
 
 
 def _ceil(value: Fraction) -> int:

@@ -87,7 +87,7 @@ def read_yaml(text: str) -> Document:
     try:
         node = _Loader(text).get_single_node()
     except yaml.YAMLError as error:
-        return _unreadable(document, *_what_is_wrong(error))
+        return _unreadable(document, *_what_is_wrong(error, text))
     except RecursionError:
         return _unreadable(document, Position(), "is nested too deeply")
     if node is None:
@@ -248,9 +248,11 @@ def _unreadable(document: Document, position: Position, message: str) -> Documen
     return document
 
 
-def _what_is_wrong(error: yaml.YAMLError) -> tuple[Position, str]:
+def _what_is_wrong(error: yaml.YAMLError, text: str) -> tuple[Position, str]:
     if isinstance(error, yaml.reader.ReaderError):
-        return Position(), f"has the character {error.character!a}, which YAML does not allow"
+        before, forbidden = text[: error.position], text[error.position]
+        position = Position(before.count("\n") + 1, error.position - before.rfind("\n"))
+        return position, f"has the character {forbidden!a}, which YAML does not allow"
     mark = getattr(error, "problem_mark", None)
     if mark is None:
         return Position(), "is not valid YAML"

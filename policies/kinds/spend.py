@@ -77,7 +77,7 @@ class SpendLimit(Limit):
         low, high = 0, asked.units
         while low < high:
             units = (low + high + 1) // 2
-            if self.check(_with_units(asked, units), state, now).ok:
+            if self.check(asked._replace(units=units), state, now).ok:
                 low = units
             else:
                 high = units - 1
@@ -107,9 +107,3 @@ class SpendLimit(Limit):
         return UsageRead(
             (), window, asked.member if self.scope == "member" else None, "spend", currency
         )
-
-
-def _with_units(asked: Asked, units: int) -> Asked:
-    return Asked(
-        asked.request, asked.circumstances, units, asked.gpu_cost_micro_usd, asked.currency
-    )
