@@ -283,9 +283,9 @@ default_plan: standard
     assert [note.split(": note: ")[0] for note in found] == [
         "2:36: gpus.spare",
         "6:29: operations.make.weight.each.images",
-        "8:29: operations.look.weight",
+        "8:37: operations.look.weight",
         "9:1: packs",
-        "9:33: packs.ten.price",
+        "9:26: packs.ten.price",
         "12:15: plans.standard.paid_use",
         "14:9: plans.standard.limits[0]",
         "15:54: plans.standard.limits[1].when_exhausted",
