@@ -7,7 +7,7 @@ Third parties add their own through the entry-point group `comptroller.policies`
 from __future__ import annotations
 
 from datetime import datetime
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple, Self
 
 from pydantic import Field
 
@@ -57,6 +57,15 @@ class Policy(Part):
     def label(self) -> str:
         """Its name, or its kind."""
         return self.name or self.kind
+
+    def renamed(self, name: str) -> Self:
+        """Return the same policy under a name, without what was worked out under the old one."""
+        if name == self.name:
+            return self
+        copy = self.model_copy(update={"name": name})
+        for worked_out in copy.__dict__.keys() - type(self).model_fields.keys():
+            del copy.__dict__[worked_out]
+        return copy
 
     def reads(self, asked: Asked) -> tuple[Read, ...]:  # noqa: ARG002 - for subclasses
         """Declare what it reads. Only that will be loaded."""

@@ -35,10 +35,11 @@ class Weighed(NamedTuple):
 
 
 class InForce(NamedTuple):
-    """The limits: those consulted first, and for each source those consulted with it."""
+    """The limits: those consulted first, and for each source those consulted with it. `rated` keep a rate state."""
 
     unguarded: tuple[Limit, ...]
     guards: tuple[tuple[Limit, ...], ...]
+    rated: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,9 @@ class Ruleset:
                 tuple(
                     tuple(limit for limit in limits if limit.is_guard and limit.guards(source))
                     for source in self.sources
+                ),
+                frozenset(
+                    limit.label for limit in limits if type(limit).admitted is not Limit.admitted
                 ),
             )
             if len(self._in_force) < WEIGHED_MAX:
@@ -195,8 +199,6 @@ def named(policies: tuple[PolicyT, ...]) -> tuple[PolicyT, ...]:
         seen[policy.label] += 1
         count = seen[policy.label]
         result.append(
-            policy.model_copy(
-                update={"name": policy.label if count == 1 else f"{policy.label}_{count}"}
-            )
+            policy.renamed(policy.label if count == 1 else f"{policy.label}_{count}")
         )
     return tuple(result)

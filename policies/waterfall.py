@@ -60,6 +60,7 @@ class _Waterfall:
         "_checks",
         "guards",
         "now",
+        "rated",
         "rules",
         "sources",
         "state",
@@ -79,7 +80,7 @@ class _Waterfall:
         in_force = rules.in_force(circumstances.spend_cap)
         self.rules, self.state, self.now = rules, state, now
         self.sources, self.weights = rules.sources, weighed.units
-        self.unguarded, self.guards = in_force.unguarded, in_force.guards
+        self.unguarded, self.guards, self.rated = in_force
         self._asked = Asked(request, circumstances, 0, weighed.gpu_cost_micro_usd, rules.currency)
         self._checks: dict[tuple[str, int], Check] = {}
 
@@ -120,7 +121,8 @@ class _Waterfall:
         rates: list[tuple[RateRead, int]] = []
         budgets: list[BudgetRead] = []
         for limit in limits:
-            rates.extend(limit.admitted(self._asked, self.state, self.now))
+            if limit.label in self.rated:
+                rates.extend(limit.admitted(self._asked, self.state, self.now))
             if isinstance(limit, Budget):
                 budgets.append(limit.read)
         cost = self._asked.gpu_cost_micro_usd

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import cached_property
 from typing import Literal
 
 from pydantic import Field, model_validator
@@ -60,8 +61,17 @@ class Windowed(Source):
         return history.falls_to(self._read(asked), self.units - asked.units, now)
 
     def _read(self, asked: Asked) -> UsageRead:
+        if self._shared_read is not None:
+            return self._shared_read
         window = Window(self.window, self.length, zones_for(self.window, self.timezone, asked))
         return UsageRead((self.label,), window, asked.member if self.scope == "member" else None)
+
+    @cached_property
+    def _shared_read(self) -> UsageRead | None:
+        """What it reads, where neither the member nor the account's zone makes a difference."""
+        if self.scope == "member" or (self.window == "calendar" and self.timezone is None):
+            return None
+        return UsageRead((self.label,), Window(self.window, self.length, Zones(self.timezone or "UTC")))
 
 
 class DailyAllowance(Windowed):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import cached_property
 from typing import ClassVar, Literal
 
 from pydantic import Field
@@ -27,7 +28,7 @@ class Budget(Cap):
 
     reason: ClassVar[str] = Reason.BUDGET_EXHAUSTED
 
-    @property
+    @cached_property
     def read(self) -> BudgetRead:
         """What the budget has spent today."""
         return BudgetRead(self.label, Window("calendar", DAY, Zones(self.timezone)))
@@ -53,6 +54,6 @@ class Budget(Cap):
             else None
         )
 
-    @property
+    @cached_property
     def _limit_micro_usd(self) -> int:
         return micro_usd(self.usd_per_day)

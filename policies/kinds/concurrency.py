@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import ClassVar, Literal
+from typing import ClassVar, Final, Literal
 
 from pydantic import Field
 
@@ -27,11 +27,11 @@ class ConcurrencyLimit(Limit):
 
     def reads(self, asked: Asked) -> tuple[Read, ...]:
         """The live grants."""
-        return (OpenRead(self._member(asked)),)
+        return (self._read(asked),)
 
     def check(self, asked: Asked, state: State, now: datetime) -> Check:
         """Compare the live grants with the limit."""
-        used = state.read(OpenRead(self._member(asked)), now)
+        used = state.read(self._read(asked), now)
         return Check(used=used, limit=self.limit, asked=1, ok=used < self.limit)
 
     def next_chance(self, asked: Asked, history: History, now: datetime) -> datetime | None:
@@ -40,3 +40,9 @@ class ConcurrencyLimit(Limit):
 
     def _member(self, asked: Asked) -> str | None:
         return asked.member if self.scope == "member" else None
+
+    def _read(self, asked: Asked) -> OpenRead:
+        return _WHOLE_ACCOUNT if self.scope == "account" else OpenRead(asked.member)
+
+
+_WHOLE_ACCOUNT: Final = OpenRead()

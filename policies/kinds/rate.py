@@ -7,6 +7,7 @@ Source: ITU-T I.371 (virtual scheduling), as in redis-cell. The state is one num
 from __future__ import annotations
 
 from datetime import datetime
+from functools import cached_property
 from typing import ClassVar, Literal
 
 from pydantic import Field, field_validator
@@ -73,7 +74,13 @@ class RateLimit(Limit):
         return self.burst or self.limit
 
     def _read(self, asked: Asked) -> RateRead:
-        return RateRead(self.label, self.limit, asked.member if self.scope == "member" else None)
+        if self.scope == "account":
+            return self._account_read
+        return RateRead(self.label, self.limit, asked.member)
+
+    @cached_property
+    def _account_read(self) -> RateRead:
+        return RateRead(self.label, self.limit)
 
     def _arrival(self, asked: Asked, state: State, now: datetime) -> tuple[int, int]:
         scaled_now = micros(now) * self.limit

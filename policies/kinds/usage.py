@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import cached_property
 from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -12,7 +13,7 @@ from policies.fields import LengthOfTime, PositiveInt, ZoneName
 from policies.kinds.allowance import check_calendar, zones_for
 from policies.policy import Asked, Cap, Check, Scope
 from policies.state import History, Read, State, UsageRead
-from policies.window import Window, WindowKind
+from policies.window import Window, WindowKind, Zones
 
 
 class UsageLimit(Cap):
@@ -58,5 +59,14 @@ class UsageLimit(Cap):
         return history.next_return(self._read(asked), now)
 
     def _read(self, asked: Asked) -> UsageRead:
+        if self._shared_read is not None:
+            return self._shared_read
         window = Window(self.window, self.per, zones_for(self.window, self.timezone, asked))
         return UsageRead(self.sources, window, asked.member if self.scope == "member" else None)
+
+    @cached_property
+    def _shared_read(self) -> UsageRead | None:
+        """What it reads, where neither the member nor the account's zone makes a difference."""
+        if self.scope == "member" or (self.window == "calendar" and self.timezone is None):
+            return None
+        return UsageRead(self.sources, Window(self.window, self.per, Zones(self.timezone or "UTC")))
