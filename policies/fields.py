@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from policies.errors import InvalidRequest
-from policies.instants import Length, zone_named
+from policies.instants import LENGTHS, Length, zone_named
 from policies.part import ByShape, canonical_decimal
 from policies.suggest import shown
 from policies.units import MINOR_MAX, UNITS_MAX
@@ -34,7 +34,6 @@ _ZERO_DECIMAL: Final = frozenset(
     "bif clp djf gnf jpy kmf krw mga pyg rwf ugx vnd vuv xaf xof xpf".split()
 )
 _THREE_DECIMAL: Final = frozenset(("bhd", "jod", "kwd", "omr", "tnd"))
-_LENGTHS: Final = "30s, 5m, 24h, 7d, 12mo or 1y"
 
 
 def as_decimal(value: Any) -> Decimal:
@@ -132,7 +131,7 @@ def _length(value: Any) -> Length:
     if isinstance(value, Length):
         return value
     if not isinstance(value, str):
-        raise ValueError(f"must be a length of time such as {_LENGTHS}, not {shown(value)}")
+        raise ValueError(f"must be a length of time such as {LENGTHS}, not {shown(value)}")
     return Length.parse(value)
 
 

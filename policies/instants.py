@@ -14,16 +14,19 @@ from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from policies.errors import InvalidRequest
+from policies.suggest import shown
 
+LENGTHS: Final = "30s, 5m, 24h, 7d, 12mo or 1y"
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND: Final = timedelta(microseconds=1)
+YEAR_MAX: Final = 9999
 MONTHS_PER_YEAR: Final = 12
 LENGTH_MONTHS_MAX: Final = 1200
 LENGTH_MICROS_MAX: Final = 100 * 366 * 86_400 * 1_000_000
 
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _MONTHS: Final = {"mo": 1, "y": MONTHS_PER_YEAR}
-_LENGTH: Final = re.compile(r"(\d{1,9})(mo|y|s|m|h|d)\Z")
+_LENGTH: Final = re.compile(r"([0-9]{1,9})(mo|y|s|m|h|d)\Z")
 
 
 def as_utc(instant: object, name: str) -> datetime:
@@ -33,7 +36,7 @@ def as_utc(instant: object, name: str) -> datetime:
         InvalidRequest: it is no datetime, or a naive one: whose midnight it means is unknown.
     """
     if not isinstance(instant, datetime):
-        raise InvalidRequest(f"{name} must be a datetime, not `{instant!r:.80}`")
+        raise InvalidRequest(f"{name} must be a datetime, not {shown(instant)}")
     if instant.tzinfo is None or instant.utcoffset() is None:
         raise InvalidRequest(f"{name} must carry a time zone: `{instant.isoformat()}` has none")
     return instant.astimezone(UTC)
@@ -59,7 +62,7 @@ def zone_named(name: str) -> ZoneInfo:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise InvalidRequest(
-            f"unknown time zone `{name!s:.60}`: use an IANA name such as Europe/Berlin"
+            f"unknown time zone {shown(name)}: use an IANA name such as Europe/Berlin"
         ) from None
 
 
@@ -67,7 +70,7 @@ def add_months(instant: datetime, months: int) -> datetime:
     """Move by calendar months, clipped to the month's last day (31 January + 1 month = 28 or 29 February)."""
     index = instant.year * MONTHS_PER_YEAR + instant.month - 1 + months
     year, month = divmod(index, MONTHS_PER_YEAR)
-    if not 1 <= year <= 9999:
+    if not 1 <= year <= YEAR_MAX:
         return datetime.max.replace(tzinfo=UTC) if months > 0 else datetime.min.replace(tzinfo=UTC)
     day = min(instant.day, monthrange(year, month + 1)[1])
     return instant.replace(year=year, month=month + 1, day=day)
@@ -89,14 +92,12 @@ class Length:
         """
         match = _LENGTH.match(text.strip())
         if not match or int(match[1]) == 0:
-            raise ValueError(
-                f"`{text:.40}` is not a length of time: write one such as 30s, 5m, 24h, 7d, 12mo or 1y"
-            )
+            raise ValueError(f"{shown(text)} is not a length of time: write one such as {LENGTHS}")
         count, unit = int(match[1]), match[2]
         months = count * _MONTHS.get(unit, 0)
         length = cls(months=months, micros=count * _SECONDS.get(unit, 0) * 1_000_000)
         if length.months > LENGTH_MONTHS_MAX or length.micros > LENGTH_MICROS_MAX:
-            raise ValueError(f"`{text:.40}` is longer than a hundred years")
+            raise ValueError(f"{shown(text)} is longer than a hundred years")
         return length
 
     @property

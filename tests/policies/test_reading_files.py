@@ -288,7 +288,7 @@ default_plan: standard
         "9:26: packs.ten.price",
         "12:15: plans.standard.paid_use",
         "14:9: plans.standard.limits[0]",
-        "15:54: plans.standard.limits[1].when_exhausted",
+        "15:58: plans.standard.limits[1].when_exhausted",
     ]
 
 
