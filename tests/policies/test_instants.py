@@ -13,6 +13,9 @@ from policies import InvalidRequest, Length
 from policies.instants import add_months, as_utc, from_micros, micros, zone_named
 
 
+FIRST, LAST = datetime(1900, 1, 1), datetime(2200, 1, 1)  # noqa: DTZ001 - as hypothesis takes them
+
+
 @pytest.mark.parametrize(
     ("text", "spelled"),
     [
@@ -29,15 +32,18 @@ def test_a_length_is_read_and_equal_lengths_have_one_spelling(text, spelled):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "5", "m", "5 m", "5min", "1.5h", "-5m", "0s", "00d", "5M", "1w", "5m\n5m", "٣s", "1000000000s",
-     "101y", "1201mo", "36601d", "1mo2d"],
+    [
+        "", "5", "m", "5 m", "5min", "1.5h", "-5m", "0s", "00d", "5M", "1w", "5m\n5m",
+        "\u0663s", "1000000000s", "101y", "1201mo", "36601d", "1mo2d",
+    ],
 )  # fmt: skip
 def test_what_is_no_length_of_time_is_refused(text):
-    with pytest.raises(ValueError, match="length of time|longer than a hundred years"):
+    with pytest.raises(ValueError, match=r"length of time|longer than a hundred") as caught:
         Length.parse(text)
+    assert str(caught.value).isprintable()
 
 
-@given(st.integers(1, 10**6), st.sampled_from(["s", "m", "h"]))
+@given(st.integers(1, 800_000), st.sampled_from(["s", "m", "h"]))
 def test_every_spelling_reads_back(count, unit):
     length = Length.parse(f"{count}{unit}")
     assert Length.parse(str(length)) == length
@@ -68,10 +74,7 @@ def test_an_end_beyond_all_calendars_is_the_last_instant_there_is():
     assert add_months(datetime(1, 3, 1, tzinfo=UTC), -12) == datetime.min.replace(tzinfo=UTC)
 
 
-@given(
-    st.datetimes(min_value=datetime(1900, 1, 1), max_value=datetime(2200, 1, 1)),
-    st.integers(-600, 600),
-)  # noqa: DTZ001
+@given(st.datetimes(FIRST, LAST), st.integers(-600, 600))
 def test_moving_by_months_lands_in_that_month_on_that_day_or_its_last(instant, months):
     moved = add_months(instant.replace(tzinfo=UTC), months)
     assert (moved.year * 12 + moved.month) - (instant.year * 12 + instant.month) == months
