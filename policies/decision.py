@@ -83,8 +83,7 @@ class Offer:
     plan: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """What the waterfall decided. A refused request has no allocations: it takes nothing anywhere.
 
     `rates`: the rate limits' new state, to be stored with the grant. `budgets`: those that the estimate is

@@ -26,14 +26,17 @@ def still_fits(
     units: Counter[str] = Counter()
     for allocation in allocations:
         units[allocation.source] += allocation.units
+    guarded: Counter[str] = Counter()
     for source in rules.sources:
         wanted = units.pop(source.label, 0)
-        question = asked._replace(units=wanted)
-        if wanted and not source.check(question, state, now).ok:
+        if wanted and not source.check(asked._replace(units=wanted), state, now).ok:
             return False
-        if wanted and any(
-            limit.room(question, state, now) < wanted for limit in limits if limit.guards(source)
-        ):
+        for limit in limits if wanted else ():
+            if limit.guards(source):
+                guarded[limit.label] += wanted
+    for limit in limits:
+        wanted = guarded[limit.label]
+        if wanted and limit.room(asked._replace(units=wanted), state, now) < wanted:
             return False
     total = asked._replace(units=sum(allocation.units for allocation in allocations))
     unguarded = (limit for limit in limits if not limit.is_guard)

@@ -37,12 +37,16 @@ class Asked(NamedTuple):
 
 
 class Check(NamedTuple):
-    """A policy's answer: what was used, out of which limit (None: no limit), what was asked, and whether it fits."""
+    """A policy's answer: what was used, out of which limit (None: no limit), what was asked, and whether it fits.
+
+    `rate`: the state that a rate limit keeps if the request is granted.
+    """
 
     used: int
     limit: int | None
     asked: int
     ok: bool
+    rate: tuple[RateRead, int] | None = None
 
 
 class Policy(Part):
@@ -102,12 +106,6 @@ class Limit(Policy):
     def room(self, asked: Asked, state: State, now: datetime) -> int:
         """Return how many of the units asked for it lets through: all or none, unless a subclass knows better."""
         return asked.units if self.check(asked, state, now).ok else 0
-
-    def admitted(
-        self, asked: Asked, state: State, now: datetime
-    ) -> tuple[tuple[RateRead, int], ...]:  # noqa: ARG002
-        """Return the rate state to store if the request is granted."""
-        return ()
 
 
 class Cap(Limit):

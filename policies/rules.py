@@ -35,11 +35,10 @@ class Weighed(NamedTuple):
 
 
 class InForce(NamedTuple):
-    """The limits: those consulted first, and for each source those consulted with it. `rated` keep a rate state."""
+    """The limits: those consulted first, and for each source those consulted with it."""
 
     unguarded: tuple[Limit, ...]
     guards: tuple[tuple[Limit, ...], ...]
-    rated: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +97,6 @@ class Ruleset:
                 tuple(
                     tuple(limit for limit in limits if limit.is_guard and limit.guards(source))
                     for source in self.sources
-                ),
-                frozenset(
-                    limit.label for limit in limits if type(limit).admitted is not Limit.admitted
                 ),
             )
             if len(self._in_force) < WEIGHED_MAX:
@@ -198,7 +194,5 @@ def named(policies: tuple[PolicyT, ...]) -> tuple[PolicyT, ...]:
     for policy in policies:
         seen[policy.label] += 1
         count = seen[policy.label]
-        result.append(
-            policy.renamed(policy.label if count == 1 else f"{policy.label}_{count}")
-        )
+        result.append(policy.renamed(policy.label if count == 1 else f"{policy.label}_{count}"))
     return tuple(result)

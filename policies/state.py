@@ -30,6 +30,15 @@ class UsageRead:
     member: str | None = None
     measure: Measure = "units"
     currency: str | None = None
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # A read is a key of every state that is asked: its hash is worked out once.
+        key = (self.sources, self.window, self.member, self.measure, self.currency)
+        object.__setattr__(self, "_hash", hash(key))
+
+    def __hash__(self) -> int:
+        return self._hash
 
 
 @dataclass(frozen=True, slots=True)

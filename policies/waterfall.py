@@ -7,6 +7,7 @@ scale, so that a request can be divided between sources of different weights wit
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from fractions import Fraction
 from typing import Final, NamedTuple
@@ -35,11 +36,15 @@ def decide(
 
 
 class _Terms(NamedTuple):
-    """On which terms sources may be used: with what paid use, and whether guards and spend limits are heeded."""
+    """On which terms sources may be used: with what paid use, and whether guards and spend limits are heeded.
+
+    `given`: what sources before have given to the same request, which limits that guard several of them add up.
+    """
 
     paid_units: int
     heed_stops: bool = True
     heed_spend: bool = True
+    given: tuple[tuple[int, int], ...] = ()
 
 
 class _Room(NamedTuple):
@@ -60,7 +65,6 @@ class _Waterfall:
         "_checks",
         "guards",
         "now",
-        "rated",
         "rules",
         "sources",
         "state",
@@ -80,9 +84,9 @@ class _Waterfall:
         in_force = rules.in_force(circumstances.spend_cap)
         self.rules, self.state, self.now = rules, state, now
         self.sources, self.weights = rules.sources, weighed.units
-        self.unguarded, self.guards, self.rated = in_force
+        self.unguarded, self.guards = in_force
         self._asked = Asked(request, circumstances, 0, weighed.gpu_cost_micro_usd, rules.currency)
-        self._checks: dict[tuple[str, int], Check] = {}
+        self._checks: dict[tuple[str | None, int], Check] = {}
 
     def decide(self) -> Decision:
         asked = self._asked
@@ -96,11 +100,14 @@ class _Waterfall:
             )
         terms = _Terms(self._paid_units())
         gives = () if self.rules.operation.limits_only else self._cover(0, WHOLE, terms)
-        units = self._total(gives)
+        asked = self._asking(self._total(gives))
         findings: list[Finding] = []
+        held: list[tuple[Limit, Check]] = []
         reason: str | None = None
         for limit in self.unguarded:
-            check = self._check(limit, units)
+            check = limit.check(asked, self.state, self.now)
+            if check.rate is not None or isinstance(limit, Budget):
+                held.append((limit, check))
             findings.append(_finding(limit, check))
             if not check.ok and reason is None:
                 reason = limit.reason
@@ -109,30 +116,33 @@ class _Waterfall:
             reason = reason or self._why_uncovered()
         if reason is not None or gives is None:
             return Decision(reason, tuple(findings), (), asked.gpu_cost_micro_usd)
-        return self._grant(gives, findings)
+        return self._grant(gives, findings, held)
 
-    def _grant(self, gives: Gives, findings: list[Finding]) -> Decision:
+    def _grant(
+        self, gives: Gives, findings: list[Finding], held: list[tuple[Limit, Check]]
+    ) -> Decision:
+        """Say what is taken: units from sources, and what the limits that were consulted keep of it."""
         allocations: list[Allocation] = []
-        limits = list(self.unguarded)
         for index, units in gives:
             asked = self._asking(units)
             allocations.extend(self.sources[index].allocate(asked, self.state, self.now))
-            limits.extend(guard for guard in self.guards[index] if guard not in limits)
-        rates: list[tuple[RateRead, int]] = []
-        budgets: list[BudgetRead] = []
-        for limit in limits:
-            if limit.label in self.rated:
-                rates.extend(limit.admitted(self._asked, self.state, self.now))
+            if self.guards[index]:
+                held.extend((guard, self._check(guard, units)) for guard in self.guards[index])
+        rates: dict[RateRead, tuple[RateRead, int]] = {}
+        budgets: dict[BudgetRead, None] = {}
+        for limit, check in held:
+            if check.rate is not None:
+                rates[check.rate[0]] = check.rate
             if isinstance(limit, Budget):
-                budgets.append(limit.read)
+                budgets[limit.read] = None
         cost = self._asked.gpu_cost_micro_usd
         return Decision(
-            None, tuple(findings), tuple(allocations), cost, tuple(rates), tuple(budgets)
+            None, tuple(findings), tuple(allocations), cost, tuple(rates.values()), tuple(budgets)
         )
 
     def _cover(self, index: int, fraction: Fraction, terms: _Terms) -> Gives | None:
         """Find who pays for `fraction` of the request from this source on; None: they cannot."""
-        if fraction == 0:
+        if fraction is not WHOLE and not fraction:
             return ()
         if index == len(self.sources):
             return None
@@ -147,7 +157,8 @@ class _Waterfall:
             return self._cover(index + 1, fraction, terms)
 
         def rest(units: int) -> Gives | None:
-            left = terms._replace(paid_units=terms.paid_units - units) if source.paid else terms
+            paid_units = terms.paid_units - units if source.paid else terms.paid_units
+            left = terms._replace(paid_units=paid_units, given=(*terms.given, (index, units)))
             return self._cover(index + 1, fraction - Fraction(units, weight), left)
 
         others = rest(room.units)
@@ -175,28 +186,34 @@ class _Waterfall:
         stop = False
         for guard in self.guards[index]:
             is_cap = isinstance(guard, Cap)
-            if (not is_cap and not terms.heed_spend) or self._check(guard, need).ok:
+            before = self._given(guard, terms.given) if terms.given else 0
+            if (not is_cap and not terms.heed_spend) or self._check(guard, before + need).ok:
                 continue
             stop = stop or (is_cap and guard.when_exhausted == "deny" and self._stops(terms))
             reason = reason or guard.reason
-            units = min(units, guard.room(self._asking(need), self.state, self.now))
+            room = guard.room(self._asking(before + need), self.state, self.now) - before
+            units = min(units, max(0, room))
         return _Room(units, reason, stop)
+
+    def _given(self, guard: Limit, given: Iterable[tuple[int, int]]) -> int:
+        """Return the units of these that are from sources which this limit guards."""
+        return sum(units for index, units in given if guard in self.guards[index])
 
     def _check(self, policy: Limit | Source, units: int) -> Check:
         """Ask a policy about so many units, once."""
-        key = (policy.label, units)
+        key = (policy.name, units)
         check = self._checks.get(key)
         if check is None:
             check = self._checks[key] = policy.check(self._asking(units), self.state, self.now)
         return check
 
     def _asking(self, units: int) -> Asked:
+        """Return the question about so many units."""
         asked = self._asked
-        if asked.units == units:
-            return asked
-        return Asked(
-            asked.request, asked.circumstances, units, asked.gpu_cost_micro_usd, asked.currency
-        )
+        if asked.units != units:
+            request, circumstances, _, cost, currency = asked
+            asked = self._asked = Asked(request, circumstances, units, cost, currency)
+        return asked
 
     def _stops(self, terms: _Terms) -> bool:
         return terms.heed_stops and not self._asked.request.consent
@@ -249,12 +266,19 @@ class _Waterfall:
                 outcome = _NOT_NEEDED if index > last else _PASSED_OVER
                 reason = None if index > last else self._room(index, need, terms).reason
             findings.append(
-                Finding(source.label, outcome, check.used, check.limit, check.asked, reason)
-            )
-            if outcome != _NOT_NEEDED:
-                findings.extend(
-                    _finding(guard, self._check(guard, need)) for guard in self.guards[index]
+                Finding(
+                    source.name or source.kind,
+                    outcome,
+                    check.used,
+                    check.limit,
+                    check.asked,
+                    reason,
                 )
+            )
+            if outcome is _NOT_NEEDED:
+                continue
+            for guard in self.guards[index]:
+                findings.append(_finding(guard, self._check(guard, need)))  # noqa: PERF401 - no list to make
 
 
 _GAVE: Final[Outcome] = "gave"
@@ -264,8 +288,12 @@ _NOT_NEEDED: Final[Outcome] = "not_needed"
 
 def _finding(limit: Limit, check: Check) -> Finding:
     if check.ok:
-        return Finding(limit.label, "passed", check.used, check.limit, check.asked, None)
-    return Finding(limit.label, "refused", check.used, check.limit, check.asked, limit.reason)
+        return Finding(
+            limit.name or limit.kind, "passed", check.used, check.limit, check.asked, None
+        )
+    return Finding(
+        limit.name or limit.kind, "refused", check.used, check.limit, check.asked, limit.reason
+    )
 
 
 def _ceil(value: Fraction) -> int:

@@ -49,10 +49,9 @@ class Windowed(Source):
 
     def check(self, asked: Asked, state: State, now: datetime) -> Check:
         """Compare what the window holds with its units."""
-        used = state.read(self._read(asked), now)
-        return Check(
-            used=used, limit=self.units, asked=asked.units, ok=used + asked.units <= self.units
-        )
+        used = state.read(self._shared_read or self._read(asked), now)
+        units = asked.units
+        return Check(used, self.units, units, used + units <= self.units)
 
     def next_chance(self, asked: Asked, history: History, now: datetime) -> datetime | None:
         """Return when enough units have left the window, or any at all where it may be split."""
@@ -71,7 +70,9 @@ class Windowed(Source):
         """What it reads, where neither the member nor the account's zone makes a difference."""
         if self.scope == "member" or (self.window == "calendar" and self.timezone is None):
             return None
-        return UsageRead((self.label,), Window(self.window, self.length, Zones(self.timezone or "UTC")))
+        return UsageRead(
+            (self.label,), Window(self.window, self.length, Zones(self.timezone or "UTC"))
+        )
 
 
 class DailyAllowance(Windowed):

@@ -50,28 +50,22 @@ class RateLimit(Limit):
 
     def check(self, asked: Asked, state: State, now: datetime) -> Check:
         """Compare the next arrival time with the burst. `used` counts the requests not yet worn off."""
-        tat, scaled_now = self._arrival(asked, state, now)
-        used = div_ceil(tat - scaled_now, self.per.micros)
-        ok = tat + self.per.micros - scaled_now <= self._burst * self.per.micros
-        return Check(used=used, limit=self._burst, asked=1, ok=ok)
-
-    def admitted(
-        self, asked: Asked, state: State, now: datetime
-    ) -> tuple[tuple[RateRead, int], ...]:
-        """Move the theoretical arrival time by one interval."""
-        tat, _ = self._arrival(asked, state, now)
-        return ((self._read(asked), tat + self.per.micros),)
+        read = self._read(asked)
+        interval, burst, scaled_now = (
+            self.per.micros,
+            self.burst or self.limit,
+            micros(now) * self.limit,
+        )
+        tat = max(state.read(read, now), scaled_now)
+        following = tat + interval
+        ok = following - scaled_now <= burst * interval
+        return Check(div_ceil(tat - scaled_now, interval), burst, 1, ok, (read, following))
 
     def next_chance(self, asked: Asked, history: History, now: datetime) -> datetime | None:
         """Return when the next arrival time has come near enough."""
-        tat, _ = self._arrival(asked, history, now)
-        return from_micros(
-            div_ceil(tat + self.per.micros - self._burst * self.per.micros, self.limit)
-        )
-
-    @property
-    def _burst(self) -> int:
-        return self.burst or self.limit
+        tat = max(history.read(self._read(asked), now), micros(now) * self.limit)
+        burst = self.burst or self.limit
+        return from_micros(div_ceil(tat + self.per.micros - burst * self.per.micros, self.limit))
 
     def _read(self, asked: Asked) -> RateRead:
         if self.scope == "account":
@@ -81,7 +75,3 @@ class RateLimit(Limit):
     @cached_property
     def _account_read(self) -> RateRead:
         return RateRead(self.label, self.limit)
-
-    def _arrival(self, asked: Asked, state: State, now: datetime) -> tuple[int, int]:
-        scaled_now = micros(now) * self.limit
-        return max(state.read(self._read(asked), now), scaled_now), scaled_now

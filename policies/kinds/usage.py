@@ -45,10 +45,9 @@ class UsageLimit(Cap):
 
     def check(self, asked: Asked, state: State, now: datetime) -> Check:
         """Compare what the window holds with its units."""
-        used = state.read(self._read(asked), now)
-        return Check(
-            used=used, limit=self.units, asked=asked.units, ok=used + asked.units <= self.units
-        )
+        used = state.read(self._shared_read or self._read(asked), now)
+        units = asked.units
+        return Check(used, self.units, units, used + units <= self.units)
 
     def room(self, asked: Asked, state: State, now: datetime) -> int:
         """Return how many of the units asked for still fit."""
