@@ -1,0 +1,366 @@
+"""Replay: recorded demand through the real engine, on a clock set to the recording's instants.
+
+Nothing is bypassed: each row is admitted, settled or released by the Comptroller's own methods,
+and holds expire as they do in production. Ends come before arrivals at one instant, an end created
+at t precedes the next row at t, and after the last row is decided nothing more happens.
+
+Rows are read one by one and only open grants are kept, so that millions of rows need no more
+memory than the accounts that they name. What is counted from the engine's answers is compared with
+the books at the end.
+"""
+
+from __future__ import annotations
+
+import heapq
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any, Final
+
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.pool import StaticPool
+
+from policies.errors import ComptrollerError, InvalidRequest
+from policies.instants import EPOCH, micros
+from policies.policy_set import PolicySet
+from policies.rules import Ruleset
+from quota.engine import Comptroller
+from quota.grants import Ending, Grant
+from quota.replay_books import BookTotals, book_totals, has_grants
+from quota.store import Store
+from quota.traces import Row, Status
+
+FAILED: Final = "failed"
+"""The reason with which a failed row is released."""
+
+PROGRESS_ROWS: Final = 64
+"""How many rows pass between two reports of progress."""
+
+_CACHE_KIB: Final = 64 * 1024
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+class ReplayDisagrees(ComptrollerError):  # noqa: N818 - what it says
+    """The engine's answers and its books do not add up to the same totals."""
+
+
+@dataclass(slots=True)
+class AccountTotals:
+    """One account's part. Units: net of what came back. GPU cost: estimated, in micro-dollars."""
+
+    requests: int = 0
+    granted: int = 0
+    denied: int = 0
+    units: int = 0
+    gpu_cost_micro_usd: int = 0
+
+
+@dataclass(slots=True)
+class Totals:
+    """What a replay added up. Units are net of what came back.
+
+    GPU cost is in micro-dollars, `actual` that of settled and released grants; revenue is in minor
+    units.
+    """
+
+    policy_version: str
+    granted: int = 0
+    denied: int = 0
+    invalid: int = 0
+    settled: int = 0
+    released: int = 0
+    expired: int = 0
+    estimated_micro_usd: int = 0
+    actual_micro_usd: int = 0
+    revenue_minor: int = 0
+    denied_by_reason: Counter[str] = field(default_factory=Counter)
+    units: Counter[str] = field(default_factory=Counter)
+    accounts: dict[str, AccountTotals] = field(default_factory=dict)
+
+    @property
+    def requests(self) -> int:
+        """How many rows were decided."""
+        return self.granted + self.denied
+
+    @property
+    def open(self) -> int:
+        """How many grants had not ended when the last row was decided."""
+        return self.granted - self.settled - self.released - self.expired
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain values, for JSON. Money and units are integers."""
+        return {
+            "requests": self.requests,
+            "granted": self.granted,
+            "denied": self.denied,
+            "invalid": self.invalid,
+            "denied_by_reason": dict(sorted(self.denied_by_reason.items())),
+            "settled": self.settled,
+            "released": self.released,
+            "expired": self.expired,
+            "open": self.open,
+            "units": dict(sorted(self.units.items())),
+            "gpu_cost_micro_usd": {
+                "estimated": self.estimated_micro_usd,
+                "actual": self.actual_micro_usd,
+            },
+            "revenue_minor": self.revenue_minor,
+            "policy_version": self.policy_version,
+            "accounts": {
+                name: {
+                    "requests": each.requests,
+                    "granted": each.granted,
+                    "denied": each.denied,
+                    "units": each.units,
+                    "gpu_cost_micro_usd": each.gpu_cost_micro_usd,
+                }
+                for name, each in sorted(self.accounts.items())
+            },
+        }
+
+
+@dataclass(slots=True)
+class SetClock:
+    """A clock that stands where it was set."""
+
+    now: datetime = EPOCH
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+@dataclass(frozen=True, slots=True)
+class _OpenGrant:
+    """A grant that will end: as the row says, or by expiry where `status` is open."""
+
+    grant_id: str
+    status: Status
+    gpu_seconds: Decimal | None
+    units: dict[str, int]
+    account: AccountTotals
+
+
+def replay(
+    rows: Iterable[Row],
+    policy_set: PolicySet,
+    *,
+    name: str = "trace",
+    plan: str | None = None,
+    database: str | None = None,
+    redis: str | None = None,
+    skip_invalid: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> Totals:
+    """Run recorded rows through the engine and add up what it answers.
+
+    Args:
+        rows: in order of time.
+        policy_set: the policies in force for the whole of it.
+        name: what errors call the trace.
+        plan: the plan of every row, whatever the rows say.
+        database: a URL; the default is a private temporary database that is gone afterwards.
+        redis: a URL.
+        skip_invalid: count rows that cannot be requests instead of stopping at the first.
+        progress: called every few rows with the number of rows read.
+
+    Raises:
+        InvalidRequest: a row cannot be a request, the plan is unknown, or the database holds
+            grants already.
+        ReplayDisagrees: the engine's answers and its books do not add up.
+        StoreUnavailable: the database cannot be used.
+    """
+    if plan is not None:
+        policy_set.plan(plan)
+    clock = SetClock()
+    store = Store(_temporary() if database is None else database)
+    try:
+        with Comptroller.open(policy_set, store.engine, redis=redis, clock=clock) as comptroller:
+            with store.reading() as db:
+                if has_grants(db):
+                    raise InvalidRequest(
+                        f"the database `{database}` holds grants already: replay into an empty one"
+                    )
+            run = _Replay(comptroller, policy_set, clock, name, plan, skip_invalid=skip_invalid)
+            run.run(rows, progress)
+        with store.reading() as db:
+            run.close(book_totals(db))
+    finally:
+        store.engine.dispose()
+    return run.totals
+
+
+class _Replay:
+    def __init__(
+        self,
+        comptroller: Comptroller,
+        policy_set: PolicySet,
+        clock: SetClock,
+        name: str,
+        plan: str | None,
+        *,
+        skip_invalid: bool,
+    ) -> None:
+        self._comptroller, self._policy_set, self._clock = comptroller, policy_set, clock
+        self._name, self._plan, self._skip_invalid = name, plan, skip_invalid
+        self._charges_expired = policy_set.on_expire == "charge"
+        self._open: list[tuple[datetime, int, _OpenGrant]] = []
+        self.totals = Totals(policy_set.version)
+        for plan_name in policy_set.plans:
+            for operation in policy_set.operations:
+                rules = policy_set.rules(plan_name, operation)
+                self.totals.units.update(dict.fromkeys((s.label for s in rules.sources), 0))
+
+    def run(self, rows: Iterable[Row], progress: Callable[[int], None] | None) -> None:
+        """Decide every row. After the last one nothing happens, but what fell due is written."""
+        for row in rows:
+            if progress is not None and row.number % PROGRESS_ROWS == 0:
+                progress(row.number)
+            fault = row.fault or self._fault(row)
+            if fault is None:
+                self._end_until(row.at)
+                fault = self._decide(row)
+            if fault is not None:
+                if not self._skip_invalid:
+                    raise InvalidRequest(f"{self._name}:{row.line}: {fault}")
+                self.totals.invalid += 1
+        self._comptroller.sweep()
+
+    def close(self, books: BookTotals) -> None:
+        """Take revenue from the books, and make sure that they say what the engine answered.
+
+        Raises:
+            ReplayDisagrees: they do not.
+        """
+        totals = self.totals
+        answered = BookTotals(
+            granted=totals.granted,
+            settled=totals.settled,
+            released=totals.released,
+            expired=totals.expired,
+            open=totals.open,
+            units={source: units for source, units in totals.units.items() if units},
+            estimated_micro_usd=totals.estimated_micro_usd,
+            actual_micro_usd=totals.actual_micro_usd,
+            revenue_minor=books.revenue_minor,
+        )
+        if answered != books:
+            raise ReplayDisagrees(
+                f"the engine's answers and its books disagree: {answered} and {books}"
+            )
+        totals.revenue_minor = books.revenue_minor
+
+    def _fault(self, row: Row) -> str | None:
+        """Say why the policy file does not admit a row as a request.
+
+        Asked before anything happens at its instant: a row that is none makes nothing happen.
+        """
+        try:
+            plan = self._plan or row.plan or self._policy_set.default_plan
+            request = self._policy_set.request(
+                row.operation, row.attributes, row.member, consent=False
+            )
+            rules: Ruleset = self._policy_set.rules(plan, row.operation)
+            rules.weigh(request.attributes)
+        except InvalidRequest as error:
+            return str(error)
+        return None
+
+    def _end_until(self, at: datetime) -> None:
+        """Let happen what happens by an instant, in order of time."""
+        while self._open and self._open[0][0] <= at:
+            ends_at, _, open_grant = heapq.heappop(self._open)
+            self._clock.now = ends_at
+            self._end(open_grant)
+        self._clock.now = at
+
+    def _end(self, ended: _OpenGrant) -> None:
+        totals = self.totals
+        if ended.status == "open":
+            # The engine expires it at this very instant by itself, whoever looks at it next.
+            totals.expired += 1
+            if not self._charges_expired:
+                self._give_back(ended)
+            return
+        ending: Ending
+        if ended.status == "settle":
+            ending = self._comptroller.settle(ended.grant_id, gpu_seconds=ended.gpu_seconds)
+            totals.settled += 1
+        else:
+            ending = self._comptroller.release(
+                ended.grant_id, reason=FAILED, gpu_seconds=ended.gpu_seconds
+            )
+            totals.released += 1
+        if not ending.by_this_call:
+            raise ReplayDisagrees(
+                f"grant `{ended.grant_id}` had ended already when its row ended it: {ending.status}"
+            )
+        totals.actual_micro_usd += ending.gpu_cost_micro_usd
+        if ending.units_charged == 0:
+            self._give_back(ended)
+
+    def _give_back(self, ended: _OpenGrant) -> None:
+        self.totals.units.subtract(ended.units)
+        ended.account.units -= sum(ended.units.values())
+
+    def _decide(self, row: Row) -> str | None:
+        """Admit a row, and count the answer. Returns why it is no request, if it is none."""
+        totals = self.totals
+        try:
+            decision = self._comptroller.admit(
+                account=row.account,
+                operation=row.operation,
+                attributes=row.attributes,
+                key=str(row.number),
+                plan=self._plan or row.plan,
+                member=row.member,
+            )
+        except InvalidRequest as error:
+            return str(error)
+        account = totals.accounts.get(row.account)
+        if account is None:
+            account = totals.accounts[row.account] = AccountTotals()
+        account.requests += 1
+        if isinstance(decision, Grant):
+            totals.granted += 1
+            account.granted += 1
+            self._keep_open(row, decision, account)
+        else:
+            totals.denied += 1
+            totals.denied_by_reason[decision.reason] += 1
+            account.denied += 1
+        return None
+
+    def _keep_open(self, row: Row, grant: Grant, account: AccountTotals) -> None:
+        units = grant.units_by_source
+        self.totals.units.update(units)
+        self.totals.estimated_micro_usd += grant.gpu_cost_micro_usd
+        account.units += sum(units.values())
+        account.gpu_cost_micro_usd += grant.gpu_cost_micro_usd
+        status, ends_at = row.status, grant.expires_at
+        lives_micros = micros(grant.expires_at) - micros(grant.at)
+        if row.gpu_seconds is None or row.gpu_seconds >= Decimal(lives_micros).scaleb(-6):
+            status = "open"
+        if status != "open" and row.gpu_seconds is not None:
+            # Instants have microseconds. What is finer is cut off: it stays before the expiry.
+            ends_at = grant.at + int(Fraction(row.gpu_seconds) * 1_000_000) * _MICROSECOND
+        entry = _OpenGrant(grant.id, status, row.gpu_seconds, units, account)
+        heapq.heappush(self._open, (ends_at, row.number, entry))
+
+
+def _temporary() -> Engine:
+    """Return an engine on SQLite's private temporary database.
+
+    It is in memory while it is small, then on disk, and gone at the end.
+    """
+
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect("", check_same_thread=False, isolation_level=None)
+        for pragma in ("foreign_keys=ON", f"cache_size=-{_CACHE_KIB}", "journal_mode=MEMORY"):
+            connection.execute(f"PRAGMA {pragma}").close()
+        return connection
+
+    return create_engine("sqlite://", creator=connect, poolclass=StaticPool)
