@@ -8,7 +8,6 @@ scale, so that a request can be divided between sources of different weights wit
 from __future__ import annotations
 
 from collections.abc import Iterable
-from collections.abc import Iterable
 from datetime import datetime
 from fractions import Fraction
 from typing import Final, NamedTuple
