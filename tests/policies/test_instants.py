@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from policies import InvalidRequest, Length
 from policies.instants import add_months, as_utc, from_micros, micros, zone_named
 
-
 FIRST, LAST = datetime(1900, 1, 1), datetime(2200, 1, 1)  # noqa: DTZ001 - as hypothesis takes them
 
 
