@@ -164,9 +164,15 @@ def admit(
         return looked
     if ask.not_after is not None and now > ask.not_after:
         raise DeadlinePassed(f"not_after {ask.not_after.isoformat()} is past: nothing was taken")
+    if book is None:
+        # Only now has the account a salt, and what its records say of the member is hashed with it.
+        book = open_book(db, ask.account, now)
+        case = _case(policy_set, ask, load_picture(db, book), now)
+        state = _state(db, case)
+        looked = Look(case, case.decide(state), state)
     if not isinstance(looked.state, Readings):
         raise TypeError("a grant is decided on numbers, after what was due has been posted")
-    return _write(db, book or open_book(db, ask.account, now), looked, looked.state)
+    return _write(db, book, looked, looked.state)
 
 
 def _still_stands(db: Db, looked: Look, book: BookState | None, now: datetime) -> bool:
