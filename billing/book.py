@@ -8,7 +8,6 @@ has no gaps. Verification recomputes it all from the stored bytes, never from co
 from __future__ import annotations
 
 import hashlib
-import hmac
 import json
 import struct
 from typing import Any, Final
@@ -17,12 +16,14 @@ TAG: Final = b"comptroller/record/v1"
 GENESIS: Final = bytes(32)
 BODY_VERSION: Final = 1
 
+_ENCODER: Final = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+)
+
 
 def canonical(content: Any) -> bytes:
     """Return JSON in one spelling: sorted keys, no spaces, UTF-8."""
-    return json.dumps(
-        content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    ).encode()
+    return _ENCODER.encode(content).encode()
 
 
 def record_hash(book_id: int, seq: int, prev_hash: bytes, body: bytes) -> bytes:
@@ -33,4 +34,4 @@ def record_hash(book_id: int, seq: int, prev_hash: bytes, body: bytes) -> bytes:
 
 def salted_hash(salt: bytes, what: str, value: str) -> str:
     """Return what stands for a name or free text in hashed bytes: without the book's salt nobody can tell of what."""
-    return hmac.new(salt, f"{what}:{value}".encode(), hashlib.sha256).hexdigest()[:32]
+    return hashlib.blake2b(f"{what}:{value}".encode(), key=salt, digest_size=16).hexdigest()

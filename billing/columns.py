@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -28,8 +29,26 @@ class Instant(TypeDecorator[datetime]):
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
         """Turn an instant into what is stored."""
-        return value if value is None or dialect.name != "sqlite" else micros(value)
+        convert = self.bind(dialect)
+        return value if convert is None else convert(value)
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
         """Turn what is stored into an instant."""
-        return value if value is None or dialect.name != "sqlite" else from_micros(value)
+        convert = self.result(dialect)
+        return value if convert is None else convert(value)
+
+    def bind(self, dialect: Dialect) -> Callable[[datetime | None], int | None] | None:
+        """Return the function that turns an instant into what is stored; None where the driver does it."""
+        return _stored if dialect.name == "sqlite" else None
+
+    def result(self, dialect: Dialect) -> Callable[[int | None], datetime | None] | None:
+        """Return the function that turns what is stored into an instant; None where the driver does it."""
+        return _loaded if dialect.name == "sqlite" else None
+
+
+def _stored(instant: datetime | None) -> int | None:
+    return None if instant is None else micros(instant)
+
+
+def _loaded(count: int | None) -> datetime | None:
+    return None if count is None else from_micros(count)

@@ -292,9 +292,9 @@ def save_book(db: Db, book: BookState) -> None:
     book.changed = False
 
 
-def remember(db: Db, book: BookState, hashed: str, value: str) -> None:
-    """Keep the value behind a salted hash, where it can be erased."""
-    if not db.rows(_HAS_ERASABLE, book_id=book.id, hash=hashed):
+def remember(db: Db, book: BookState, hashed: str, value: str, *, new: bool = False) -> None:
+    """Keep the value behind a salted hash, where it can be erased. `new`: it is known not to be kept yet."""
+    if new or not db.rows(_HAS_ERASABLE, book_id=book.id, hash=hashed):
         db.run(_ERASABLE, book_id=book.id, hash=hashed, value=value)
 
 

@@ -9,12 +9,14 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, inspect
+from sqlalchemy import Connection, Text, column, inspect, select, table
 
+from billing.sql import Db, Statement
 from billing.tables import PREFIX
 from policies.errors import SchemaMismatch
 
 VERSION_TABLE: Final = f"{PREFIX}schema_version"
+_VERSION: Final = Statement(select(column("version_num", Text)).select_from(table(VERSION_TABLE)))
 HERE: Final = Path(__file__).parent / "migrations"
 
 
@@ -34,6 +36,12 @@ def current_version(connection: Connection) -> str | None:
     """Return the database's schema version, or None where it has none of our tables."""
     context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
     return context.get_current_revision()
+
+
+def stored_version(db: Db) -> str | None:
+    """Return the schema version that the database says it has."""
+    row = db.row(_VERSION)
+    return None if row is None else str(row[0])
 
 
 def upgrade(connection: Connection) -> None:

@@ -10,8 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Connection, Dialect
+from sqlalchemy import Dialect
+from sqlalchemy.pool import PoolProxiedConnection
 from sqlalchemy.sql.elements import ClauseElement
+from sqlalchemy.types import TypeEngine
+
+from billing.columns import Instant
 
 Processor = Callable[[Any], Any]
 Row = tuple[Any, ...]
@@ -48,13 +52,11 @@ class _Compiled:
         }
         self.binds: dict[str, Processor] = {}
         for name, bind in compiled.binds.items():
-            processor = bind.type.dialect_impl(dialect).bind_processor(dialect)
+            processor = _bind_processor(bind.type, dialect)
             if processor is not None:
                 self.binds[name] = processor
         columns = tuple(getattr(clause, "exported_columns", ()) or ())
-        processors = [
-            column.type.dialect_impl(dialect).result_processor(dialect, None) for column in columns
-        ]
+        processors = [_result_processor(column.type, dialect) for column in columns]
         self.results = tuple(
             (index, processor)
             for index, processor in enumerate(processors)
@@ -86,15 +88,29 @@ class _Compiled:
         return converted
 
 
+def _bind_processor(kind: TypeEngine[Any], dialect: Dialect) -> Processor | None:
+    # Most values are instants: their own functions, without the layers that a TypeDecorator puts around them.
+    if isinstance(kind, Instant):
+        return kind.bind(dialect)
+    return kind.dialect_impl(dialect).bind_processor(dialect)
+
+
+def _result_processor(kind: TypeEngine[Any], dialect: Dialect) -> Processor | None:
+    if isinstance(kind, Instant):
+        return kind.result(dialect)
+    return kind.dialect_impl(dialect).result_processor(dialect, None)
+
+
 class Db:
     """One connection within one transaction: ours, or one that belongs to the host's session."""
 
-    __slots__ = ("_cursor", "connection", "dialect")
+    __slots__ = ("_cursor", "dialect", "driver")
 
-    def __init__(self, connection: Connection) -> None:
-        self.connection: Final = connection
-        self.dialect: Final = connection.dialect
-        self._cursor = connection.connection.cursor()
+    def __init__(self, driver: PoolProxiedConnection, dialect: Dialect) -> None:
+        """Work on a connection of a database's driver. Whoever hands it over begins and ends the transaction."""
+        self.driver: Final = driver
+        self.dialect: Final = dialect
+        self._cursor = driver.cursor()
 
     def run(self, statement: Statement, /, **values: Any) -> None:
         """Run a statement that returns no rows."""

@@ -96,13 +96,10 @@ class _Case:
     request: Request
     circumstances: Circumstances
     attributes: Mapping[str, AttributeValue]
+    reads: tuple[Read, ...]
 
     def decide(self, state: State) -> Decision:
         return decide(self.request, self.rules, self.circumstances, state, self.now)
-
-    @property
-    def reads(self) -> tuple[Read, ...]:
-        return self.rules.reads(self.request, self.circumstances)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +123,7 @@ def look(db: Db, policy_set: PolicySet, ask: Ask, now: datetime) -> Found | Look
     if found is not None:
         return found
     picture = None if book is None else load_picture(db, book)
-    case = _case(policy_set, ask, picture, now)
-    state = _state(db, case)
-    return Look(case, case.decide(state), state)
+    return _look_at(db, _case(policy_set, ask, picture, now))
 
 
 def advice_for(db: Db, looked: Look) -> Advice:
@@ -155,9 +150,7 @@ def admit(
         if found is not None:
             return found
         picture = None if book is None else post_dues(db, book, now)
-        case = _case(policy_set, ask, picture, now)
-        state = _state(db, case)
-        looked = Look(case, case.decide(state), state)
+        looked = _look_at(db, _case(policy_set, ask, picture, now))
     if not looked.decision.granted:
         if book is not None:
             save_book(db, book)
@@ -240,7 +233,14 @@ def _case(policy_set: PolicySet, ask: Ask, picture: Picture | None, now: datetim
     request = policy_set.request(ask.operation, ask.attributes, member, ask.consent)
     rules = policy_set.rules(plan, ask.operation)
     circumstances = Circumstances(plan) if book is None else book.circumstances(plan)
-    return _Case(ask, policy_set, picture, now, rules, request, circumstances, request.attributes)
+    reads = rules.reads(request, circumstances)
+    attributes = request.attributes
+    return _Case(ask, policy_set, picture, now, rules, request, circumstances, attributes, reads)
+
+
+def _look_at(db: Db, case: _Case) -> Look:
+    state = _state(db, case)
+    return Look(case, case.decide(state), state)
 
 
 def _state(db: Db, case: _Case) -> State:
@@ -277,7 +277,8 @@ def _write(db: Db, book: BookState, looked: Look, readings: Readings) -> Granted
     hold = case.rules.operation.hold.queued
     expires_at = hold.after(now)
     member = "" if ask.member is None else book.hashed("member", ask.member)
-    hashes = {book.hashed("key", ask.key): ask.key}
+    key_hash = book.hashed("key", ask.key)
+    hashes: dict[str, str] = {}
     if ask.member is not None:
         hashes[member] = ask.member
     attributes = _without_text(book, case, hashes)
@@ -307,7 +308,7 @@ def _write(db: Db, book: BookState, looked: Look, readings: Readings) -> Granted
         book_id=book.id,
         number=number,
         seq=seq,
-        key_hash=book.hashed("key", ask.key),
+        key_hash=key_hash,
         request_hash=request_hash,
         at=now,
         plan=case.rules.plan,
@@ -328,6 +329,7 @@ def _write(db: Db, book: BookState, looked: Look, readings: Readings) -> Granted
         returns=int(facts["returns"]),
         member=member,
     )
+    remember(db, book, key_hash, ask.key, new=True)
     for hashed, value in hashes.items():
         remember(db, book, hashed, value)
     save_book(db, book)

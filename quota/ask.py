@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +16,8 @@ NAME_MAX: Final = 200
 KEY_MAX: Final = 200
 TEXT_MAX: Final = 500
 ATTRIBUTES_MAX: Final = 50
+
+_UNSTORABLE: Final = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,6 @@ def text(value: object, what: str, *, most: int = TEXT_MAX) -> str:
         raise InvalidRequest(f"{what} must not be empty")
     if len(value) > most:
         raise InvalidRequest(f"{what} must have at most {most} characters, not {len(value)}")
-    if any(ord(character) < ord(" ") or 0xD800 <= ord(character) <= 0xDFFF for character in value):
+    if _UNSTORABLE.search(value):
         raise InvalidRequest(f"{what} must not have control characters: `{value!r:.80}`")
     return value

@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.orm import Session, scoped_session
-from sqlalchemy.pool import StaticPool
+from sqlalchemy.pool import PoolProxiedConnection, StaticPool
 
 from billing import schema
 from billing.sql import Db
@@ -80,7 +80,7 @@ class Store:
             if schema.current_version(connection) == schema.wanted_version():
                 return
             connection.rollback()
-            _begin(connection, "BEGIN IMMEDIATE")
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
             schema.upgrade(connection)
             connection.commit()
 
@@ -91,14 +91,12 @@ class Store:
         Raises:
             StoreUnavailable: the database cannot be read.
         """
-        with self._turn, translated(), self.engine.connect() as connection:
-            _begin(connection, "BEGIN")
-            db = Db(connection)
+        with self._turn, translated(), self._begun("BEGIN") as driver:
+            db = Db(driver, self.engine.dialect)
             try:
                 yield db
             finally:
                 db.close()
-                connection.rollback()
 
     @contextmanager
     def writing(self, session: object = None) -> Iterator[Db]:
@@ -119,17 +117,26 @@ class Store:
             with translated(), _joined(session) as db:
                 yield db
             return
-        with self._turn, translated(), self.engine.connect() as connection:
-            _begin(connection, "BEGIN IMMEDIATE")
-            db = Db(connection)
+        with self._turn, translated(), self._begun("BEGIN IMMEDIATE") as driver:
+            db = Db(driver, self.engine.dialect)
             try:
                 yield db
-                connection.commit()
-            except BaseException:
-                connection.rollback()
-                raise
+                driver.commit()
             finally:
                 db.close()
+
+    @contextmanager
+    def _begun(self, how: str) -> Iterator[PoolProxiedConnection]:
+        """Take a driver's connection from the pool and begin a transaction. What is not committed is rolled back."""
+        driver = self.engine.raw_connection()
+        try:
+            driver.cursor().execute(how)
+            try:
+                yield driver
+            finally:
+                driver.rollback()
+        finally:
+            driver.close()
 
     def close(self) -> None:
         """Close our own connections; the host's engine stays as it is."""
@@ -220,20 +227,11 @@ def _prepare_memory(connection: Any, _: Any) -> None:
     connection.execute("PRAGMA foreign_keys=ON")
 
 
-def _begin(connection: Connection, how: str) -> None:
-    connection.begin()
-    driver: Any = connection.connection.driver_connection
-    if not driver.in_transaction:
-        cursor = connection.connection.cursor()
-        cursor.execute(how)
-        cursor.close()
-
-
 @contextmanager
 def _joined(session: Session | scoped_session[Session]) -> Iterator[Db]:
     """Work inside the host's transaction, behind a savepoint of our own."""
     connection = session.connection()
-    db = Db(connection)
+    db = Db(connection.connection, connection.dialect)
     driver: Any = connection.connection.driver_connection
     cursor = connection.connection.cursor()
     try:

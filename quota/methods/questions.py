@@ -152,7 +152,7 @@ class QuestionMethods(Methods):
         writable = False
         try:
             with self._db.reading() as db:
-                version = schema.current_version(db.connection)
+                version = schema.stored_version(db)
                 overdue, lost = overdue_holds(db, now), lost_denials(db)
                 ended, expired = share_expired(db, now - HEALTH_WINDOW)
             with self._db.writing():

@@ -19,17 +19,34 @@ ALL = {"decision": decision.run, "durable": durable.run, "history": history.run}
 def main() -> None:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
-    parser.add_argument("names", nargs="*", choices=[*ALL, []], help="which benchmarks; all by default")
+    parser.add_argument(
+        "names", nargs="*", choices=[*ALL, []], help="which benchmarks; all by default"
+    )
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
     console, ratios = Console(), list[Ratio]()
-    table = Table("benchmark", "ours", "us", "against", "us", "ratio", "range", "wanted", title="Speed, as ratios")
+    table = Table(
+        "benchmark",
+        "ours",
+        "us",
+        "against",
+        "us",
+        "ratio",
+        "range",
+        "wanted",
+        title="Speed, as ratios",
+    )
     for name in options.names or ALL:
         with console.status(f"{name} ..."):
             for ratio in ALL[name]():
                 ratios.append(ratio)
                 spread = f"{ratio.least:.2f} to {ratio.greatest:.2f}"
-                figures = (f"{ratio.ours_us:.0f}", ratio.other, f"{ratio.other_us:.0f}", f"{ratio.median:.2f}")
+                figures = (
+                    f"{ratio.ours_us:.0f}",
+                    ratio.other,
+                    f"{ratio.other_us:.0f}",
+                    f"{ratio.median:.2f}",
+                )
                 table.add_row(ratio.name, ratio.ours, *figures, spread, ratio.wanted)
     console.print(table)
     if options.json:

@@ -32,6 +32,7 @@ operations:
     attributes: {seconds: {type: integer, choices: [10, 15, 25]}}
     weight: {by: seconds, table: {10: 1, 15: 2, 25: 4}}
     gpu_cost: {gpu: h100, gpu_seconds: {by: seconds, table: {10: 140, 15: 210, 25: 350}}}
+    hold_for: 48h
 plans:
   standard:
     limits:
@@ -58,7 +59,9 @@ def ours() -> Side:
         for _ in range(BLOCK):
             decision = decide(request, rules, circumstances, state, now)
             if not decision.granted or len(decision.findings) != 5:
-                raise AssertionError(f"the benchmark must measure grants with five findings: {decision}")
+                raise AssertionError(
+                    f"the benchmark must measure grants with five findings: {decision}"
+                )
         return BLOCK
 
     return block

@@ -85,7 +85,9 @@ def _record(folder: Path) -> tuple[Path, list[tuple[str, Any]]]:
 
         patch.setattr(Db, "__init__", recorded_init)
         patch.setattr(store, "_begin", recorded_begin)
-        with Comptroller.open(PolicySet.parse(POLICIES), f"sqlite:///{path}", clock=clock) as engine:
+        with Comptroller.open(
+            PolicySet.parse(POLICIES), f"sqlite:///{path}", clock=clock
+        ) as engine:
             recording.statements.clear()
             for _ in range(BLOCK):
                 _admit(engine, clock, numbers)
@@ -101,7 +103,9 @@ def _ours(folder: Path, runs: Iterator[int], before: Path) -> Side:
         shutil.copy(before, path)
         clock, numbers = FakeClock(), itertools.count(ACCOUNTS * 2)
         clock.advance(STEP * ACCOUNTS * 2)
-        with Comptroller.open(PolicySet.parse(POLICIES), f"sqlite:///{path}", clock=clock) as engine:
+        with Comptroller.open(
+            PolicySet.parse(POLICIES), f"sqlite:///{path}", clock=clock
+        ) as engine:
             for _ in range(BLOCK):
                 _admit(engine, clock, numbers)
         return BLOCK
@@ -109,14 +113,21 @@ def _ours(folder: Path, runs: Iterator[int], before: Path) -> Side:
     return block
 
 
-def _floor(folder: Path, runs: Iterator[int], before: Path, statements: list[tuple[str, Any]]) -> Side:
+def _floor(
+    folder: Path, runs: Iterator[int], before: Path, statements: list[tuple[str, Any]]
+) -> Side:
     """The same statements by sqlite3 alone, as durable, on a fresh copy of the database."""
 
     def block() -> int:
         path = folder / f"floor-{next(runs)}.db"
         shutil.copy(before, path)
         connection = sqlite3.connect(path, isolation_level=None)
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-16000"):
+        for pragma in (
+            "journal_mode=WAL",
+            "synchronous=FULL",
+            "foreign_keys=ON",
+            "cache_size=-16000",
+        ):
             connection.execute(f"PRAGMA {pragma}")
         cursor = connection.cursor()
         for text, values in statements:

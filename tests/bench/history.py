@@ -26,7 +26,10 @@ def _engine(grants: int) -> Side:
     def one() -> None:
         clock.advance(STEP)
         decision = engine.admit(
-            account="u", operation="video.generate", attributes={"seconds": 10}, key=f"k{next(numbers)}"
+            account="u",
+            operation="video.generate",
+            attributes={"seconds": 10},
+            key=f"k{next(numbers)}",
         )
         if not decision:
             raise AssertionError(f"the benchmark must measure grants: {decision}")

@@ -27,7 +27,9 @@ class Ratio:
     wanted: str
 
 
-def compare(name: str, wanted: str, ours: tuple[str, Side], other: tuple[str, Side], *, rounds: int) -> Ratio:
+def compare(
+    name: str, wanted: str, ours: tuple[str, Side], other: tuple[str, Side], *, rounds: int
+) -> Ratio:
     """Run both sides in turn, in alternating order, and compare them round by round."""
     times: list[tuple[float, float]] = []
     for number in range(rounds + 1):

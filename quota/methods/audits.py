@@ -1,0 +1,62 @@
+"""Methods that account for what happened: statement, report, verify, explain, export."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from billing.report import Report, dimensions
+from billing.statement import Statement
+from policies.errors import InvalidRequest
+from policies.instants import as_utc
+from quota import reports, statements
+from quota.ask import name
+from quota.methods.base import Methods
+
+
+class AuditMethods(Methods):
+    """Methods that account for what happened."""
+
+    def statement(self, account: str, since: datetime, until: datetime) -> Statement:
+        """Return an account's lines from `since` on and before `until`, what is due folded in.
+
+        Its `check` says whether it agrees with the books to the unit and the cent.
+
+        Raises:
+            InvalidRequest: an instant is naive, or the period ends before it begins.
+        """
+        account, now = name(account, "account"), self._clock()
+        with self._db.reading() as db:
+            return statements.statement(db, account, _period(since, until), now)
+
+    def report(
+        self,
+        since: datetime,
+        until: datetime,
+        by: Sequence[str] = ("plan", "operation"),
+        timezone: str = "UTC",
+    ) -> Report:
+        """Return units, GPU cost, revenue and margin of the whole business, and deferred revenue.
+
+        Counts from `since` on and before `until`. A closed period never changes, whether or when a
+        sweep runs. Its `check` says whether it agrees with the books to the cent.
+
+        Args:
+            since: the first instant that counts.
+            until: the first instant that does not.
+            by: any of plan, operation, source, account, member, currency, and day or month.
+            timezone: whose days or months these are.
+
+        Raises:
+            InvalidRequest: an instant is naive, or a name or the time zone is unknown.
+        """
+        period, wanted, now = _period(since, until), dimensions(by), self._clock()
+        with self._db.reading() as db:
+            return reports.report(db, period, wanted, timezone, now)
+
+
+def _period(since: object, until: object) -> tuple[datetime, datetime]:
+    start, end = as_utc(since, "since"), as_utc(until, "until")
+    if end < start:
+        raise InvalidRequest(f"the period ends at {end.isoformat()}, before it begins")
+    return start, end
