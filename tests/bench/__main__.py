@@ -24,7 +24,7 @@ def main() -> None:
     )
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
-    console, ratios = Console(), list[Ratio]()
+    console, ratios = Console(width=160), list[Ratio]()
     table = Table(
         "benchmark",
         "ours",

@@ -64,7 +64,7 @@ def ours() -> Side:
                 )
         return BLOCK
 
-    return block
+    return lambda: block
 
 
 def peer(strategy: type[RateLimiter]) -> Side:
@@ -80,7 +80,7 @@ def peer(strategy: type[RateLimiter]) -> Side:
                 raise AssertionError("the benchmark must measure requests that are admitted")
         return BLOCK
 
-    return block
+    return lambda: block
 
 
 def run() -> Iterator[Ratio]:

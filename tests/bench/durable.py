@@ -10,6 +10,7 @@ import itertools
 import shutil
 import sqlite3
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,10 +20,11 @@ import pytest
 
 from billing.sql import Db
 from policies import PolicySet
-from quota import Comptroller, store
+from quota import Comptroller
+from quota.store import Store
 from quota.testing import FakeClock
 from tests.bench.decision import POLICIES
-from tests.bench.rounds import Ratio, Side, compare
+from tests.bench.rounds import Block, Ratio, Side, compare
 
 BLOCK = 200
 ROUNDS = 11
@@ -73,18 +75,20 @@ def _record(folder: Path) -> tuple[Path, list[tuple[str, Any]]]:
     checkpoint.close()
     shutil.copy(path, before)
     with pytest.MonkeyPatch.context() as patch:
-        real_init, real_begin = Db.__init__, store._begin
+        real_init, real_begun = Db.__init__, Store._begun
 
-        def recorded_init(self: Db, connection: Any) -> None:
-            real_init(self, connection)
+        def recorded_init(self: Db, driver: Any, dialect: Any) -> None:
+            real_init(self, driver, dialect)
             self._cursor = recording.cursor(self._cursor)
 
-        def recorded_begin(connection: Any, how: str) -> None:
+        @contextmanager
+        def recorded_begun(self: Store, how: str) -> Iterator[Any]:
             recording.statements.append((how, ()))
-            real_begin(connection, how)
+            with real_begun(self, how) as driver:
+                yield driver
 
         patch.setattr(Db, "__init__", recorded_init)
-        patch.setattr(store, "_begin", recorded_begin)
+        patch.setattr(Store, "_begun", recorded_begun)
         with Comptroller.open(
             PolicySet.parse(POLICIES), f"sqlite:///{path}", clock=clock
         ) as engine:
@@ -98,19 +102,21 @@ def _record(folder: Path) -> tuple[Path, list[tuple[str, Any]]]:
 def _ours(folder: Path, runs: Iterator[int], before: Path) -> Side:
     """A block of admits by the engine, on a fresh copy of the database."""
 
-    def block() -> int:
+    def prepare() -> Block:
         path = folder / f"ours-{next(runs)}.db"
         shutil.copy(before, path)
         clock, numbers = FakeClock(), itertools.count(ACCOUNTS * 2)
         clock.advance(STEP * ACCOUNTS * 2)
-        with Comptroller.open(
-            PolicySet.parse(POLICIES), f"sqlite:///{path}", clock=clock
-        ) as engine:
+        engine = Comptroller.open(PolicySet.parse(POLICIES), f"sqlite:///{path}", clock=clock)
+
+        def block() -> int:
             for _ in range(BLOCK):
                 _admit(engine, clock, numbers)
-        return BLOCK
+            return BLOCK
 
-    return block
+        return block
+
+    return prepare
 
 
 def _floor(
@@ -118,7 +124,7 @@ def _floor(
 ) -> Side:
     """The same statements by sqlite3 alone, as durable, on a fresh copy of the database."""
 
-    def block() -> int:
+    def prepare() -> Block:
         path = folder / f"floor-{next(runs)}.db"
         shutil.copy(before, path)
         connection = sqlite3.connect(path, isolation_level=None)
@@ -130,17 +136,20 @@ def _floor(
         ):
             connection.execute(f"PRAGMA {pragma}")
         cursor = connection.cursor()
-        for text, values in statements:
-            if text.startswith("BEGIN") and connection.in_transaction:
-                connection.commit()
-            cursor.execute(text, values)
-            if cursor.description is not None:
-                cursor.fetchall()
-        connection.commit()
-        connection.close()
-        return BLOCK
 
-    return block
+        def block() -> int:
+            for text, values in statements:
+                if text.startswith("BEGIN") and connection.in_transaction:
+                    connection.commit()
+                cursor.execute(text, values)
+                if cursor.description is not None:
+                    cursor.fetchall()
+            connection.commit()
+            return BLOCK
+
+        return block
+
+    return prepare
 
 
 def run() -> Iterator[Ratio]:

@@ -43,7 +43,7 @@ def _engine(grants: int) -> Side:
             one()
         return BLOCK
 
-    return block
+    return lambda: block
 
 
 def run() -> Iterator[Ratio]:
