@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Final
 
 from billing import lots as lot_rules
+from billing.book import canonical
 from billing.draft import Draft, Line
 from billing.lots import Lot
 
@@ -39,7 +40,8 @@ def draft_issue(lot: Lot, kind: str, at: datetime) -> Draft:
         kind,
         at,
         facts,
-        once=f"{lot.origin}:{lot.reference}",
+        # Origins are the host's own words: spelt so that none can be taken for another record's key.
+        once="lot:" + canonical([lot.origin, lot.reference]).decode(),
         transfers=tuple(lot_rules.issue(lot)),
         lines=(line,),
         new_lots=(lot,),
