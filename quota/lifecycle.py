@@ -375,7 +375,7 @@ def _charged_late(
     if then.on_late_settle != "charge_if_available" or book.frozen is not None:
         return ()
     wanted = tuple(
-        replace(part, units=units)
+        part._replace(units=units)
         for part, units in zip(grant.allocations, kept, strict=True)
         if units
     )
