@@ -11,7 +11,15 @@ from typing import Any, Final
 from sqlalchemy import bindparam, delete, select, update
 
 from billing.draft import Draft
-from billing.posting import BookState, lock_book, open_book, post, save_book, zones_text
+from billing.posting import (
+    BookState,
+    lock_book,
+    open_book,
+    post,
+    remember,
+    save_book,
+    zones_text,
+)
 from billing.sql import Db, Statement
 from billing.tables import AccountName, Erasable
 from policies.errors import InvalidRequest
@@ -144,6 +152,8 @@ def set_frozen(db: Db, book: BookState, reason: str | None, now: datetime) -> No
     hashed = None if reason is None else book.hashed("text", text(reason, "reason"))
     if (book.frozen is None) != (reason is None):
         book.frozen = reason
+        if reason is not None and hashed is not None:
+            remember(db, book, hashed, reason)
         _record(db, book, "unfreeze" if reason is None else "freeze", {"reason": hashed}, now)
     save_book(db, book)
 

@@ -14,6 +14,7 @@ from policies.policy_set import PolicySet
 from quota.clock import Clock, checked
 from quota.denials import DenialLog
 from quota.methods.accounts import AccountMethods
+from quota.methods.audits import AuditMethods
 from quota.methods.credits import CreditMethods
 from quota.methods.questions import QuestionMethods
 from quota.methods.requests import RequestMethods
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 
-class Comptroller(RequestMethods, AccountMethods, CreditMethods, QuestionMethods):
+class Comptroller(RequestMethods, AccountMethods, CreditMethods, QuestionMethods, AuditMethods):
     """Answers, for every generation that a user asks for: how much is allowed, out of what, at what GPU cost.
 
     Safe for several threads and several processes on one database. Every method that writes takes `session=`, the host's
