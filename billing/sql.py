@@ -117,6 +117,10 @@ class Db:
         compiled = statement.for_dialect(self.dialect)
         self._cursor.execute(compiled.text, compiled.parameters(values))
 
+    def driver_sql(self, text: str) -> None:
+        """Run a statement that is no business of tables, such as BEGIN."""
+        self._cursor.execute(text)
+
     def count(self, statement: Statement, /, **values: Any) -> int:
         """Run a statement and return how many rows it changed."""
         compiled = statement.for_dialect(self.dialect)

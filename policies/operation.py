@@ -173,7 +173,7 @@ class Attribute(Part):
     def _typed(self, name: str, value: object) -> AttributeValue:
         match self.type:
             case "string":
-                if isinstance(value, str) and len(value) <= TEXT_MAX:
+                if isinstance(value, str) and len(value) <= TEXT_MAX and is_storable(value):
                     return value
             case "boolean":
                 if isinstance(value, bool):
@@ -259,7 +259,7 @@ class Operation(Part):
             )
             yield Fault((), message)
 
-    @property
+    @cached_property
     def hold(self) -> HoldFor:
         """How long a grant may stay open, before and after it is started."""
         if isinstance(self.hold_for, Length):
@@ -313,6 +313,13 @@ def units_of(weight: Weight, attributes: Mapping[str, AttributeValue]) -> int:
         allowed = f"it must be between 1 and {UNITS_MAX}"
         raise InvalidRequest(f"these attributes weigh {units} units: {allowed}")
     return units
+
+
+def is_storable(text: str) -> bool:
+    """Whether a database can hold the text: neither zero bytes nor halves of characters."""
+    return text.isprintable() or not any(
+        character == "\0" or "\ud800" <= character <= "\udfff" for character in text
+    )
 
 
 def _number(value: object) -> Decimal | None:

@@ -67,8 +67,7 @@ _HOLD: Final = Statement(
 class Found:
     """A grant that was made before under the same key."""
 
-    book: BookState
-    number: int
+    ids: tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +210,7 @@ def _replayed(db: Db, policy_set: PolicySet, ask: Ask, book: BookState | None) -
         raise IdempotencyConflict(
             f"key `{ask.key}` was used for another request of this account: use a new key"
         )
-    return Found(book, int(number))
+    return Found((book.id, int(number)))
 
 
 def find(db: Db, account: str, key: str) -> tuple[int, int] | None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import bindparam, func, literal_column, select
 
@@ -105,15 +105,14 @@ _ALLOCATED: Final = Statement(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class HoldView:
+class HoldView(NamedTuple):
     """An open grant. `returns`: whether its expiry gives the units back."""
 
     grant_no: int
     granted_at: datetime
     expires_at: datetime
     started_at: datetime | None
-    returns: bool
+    returns: int
     member: str
 
 
@@ -144,12 +143,7 @@ def load_picture(db: Db, book: BookState) -> Picture:
 
 def load_holds(db: Db, book_id: int) -> tuple[HoldView, ...]:
     """Load a book's open grants, in order of their numbers."""
-    return tuple(
-        HoldView(number, granted_at, expires_at, started_at, bool(returns), member)
-        for number, granted_at, expires_at, started_at, returns, member in db.rows(
-            _HOLDS, book_id=book_id
-        )
-    )
+    return tuple(map(HoldView._make, db.rows(_HOLDS, book_id=book_id)))
 
 
 def load_lots(db: Db, book_id: int, *, every: bool = False) -> tuple[Lot, ...]:
@@ -240,7 +234,8 @@ def load_history(db: Db, picture: Picture, reads: Iterable[Read], now: datetime)
     return History(
         uses=uses,
         grants=tuple(OpenGrant(hold.expires_at, hold.member) for hold in picture.holds),
-        all_lots=tuple(view_of(book.id, lot) for lot in picture.lots),
+        # What comes back to a lot that was refunded is refunded too: nobody can use it again.
+        all_lots=tuple(view_of(book.id, lot) for lot in picture.lots if not lot.refunded),
         rates={split_tat_key(key): tat for key, tat in book.tats.items()},
         budgets=budgets,
     )

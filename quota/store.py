@@ -28,6 +28,8 @@ POOL_SIZE: Final = 8
 POOL_OVERFLOW: Final = 24
 BUSY_SNAPSHOT: Final = 517
 SAVEPOINT: Final = "comptroller"
+BEGIN_READING: Final = "BEGIN"
+BEGIN_WRITING: Final = "BEGIN IMMEDIATE"
 UNUSABLE: Final = frozenset(
     (
         sqlite3.SQLITE_CANTOPEN,
@@ -39,6 +41,23 @@ UNUSABLE: Final = frozenset(
         sqlite3.SQLITE_READONLY,
     )
 )
+
+
+class Upgradable:
+    """A transaction that reads, and may turn into one that writes: what it has read by then is let go."""
+
+    __slots__ = ("_driver", "db", "writes")
+
+    def __init__(self, db: Db, driver: PoolProxiedConnection) -> None:
+        """Start out reading."""
+        self.db, self._driver, self.writes = db, driver, False
+
+    def write(self) -> Db:
+        """Begin to write, once the lock can be had. Whatever was read may be stale."""
+        self._driver.rollback()
+        self.db.driver_sql(BEGIN_WRITING)
+        self.writes = True
+        return self.db
 
 
 class Store:
@@ -80,7 +99,7 @@ class Store:
             if schema.current_version(connection) == schema.wanted_version():
                 return
             connection.rollback()
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            connection.exec_driver_sql(BEGIN_WRITING)
             schema.upgrade(connection)
             connection.commit()
 
@@ -91,12 +110,29 @@ class Store:
         Raises:
             StoreUnavailable: the database cannot be read.
         """
-        with self._turn, translated(), self._begun("BEGIN") as driver:
+        with self._turn, translated(), self._begun(BEGIN_READING) as driver:
             db = Db(driver, self.engine.dialect)
             try:
                 yield db
             finally:
                 db.close()
+
+    @contextmanager
+    def upgradable(self) -> Iterator[Upgradable]:
+        """Open a transaction that reads, and may begin to write. Committed if it did.
+
+        Raises:
+            AccountBusy: somebody else held the lock past the timeout.
+            StoreUnavailable: the database cannot be read or written.
+        """
+        with self._turn, translated(), self._begun(BEGIN_READING) as driver:
+            transaction = Upgradable(Db(driver, self.engine.dialect), driver)
+            try:
+                yield transaction
+                if transaction.writes:
+                    driver.commit()
+            finally:
+                transaction.db.close()
 
     @contextmanager
     def writing(self, session: object = None) -> Iterator[Db]:
@@ -117,7 +153,7 @@ class Store:
             with translated(), _joined(session) as db:
                 yield db
             return
-        with self._turn, translated(), self._begun("BEGIN IMMEDIATE") as driver:
+        with self._turn, translated(), self._begun(BEGIN_WRITING) as driver:
             db = Db(driver, self.engine.dialect)
             try:
                 yield db
@@ -237,7 +273,7 @@ def _joined(session: Session | scoped_session[Session]) -> Iterator[Db]:
     try:
         # A savepoint outside a transaction would commit when it is released. The driver opens none by itself.
         if not getattr(driver, "in_transaction", True):
-            cursor.execute("BEGIN IMMEDIATE")
+            cursor.execute(BEGIN_WRITING)
         cursor.execute(f"SAVEPOINT {SAVEPOINT}")
         try:
             yield db

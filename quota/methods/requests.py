@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Final
 
+from billing.sql import Db
 from policies.advice import Advice
 from policies.errors import DeadlinePassed, Denied, GrantEnded
 from policies.policy_set import PolicySet
@@ -71,26 +72,38 @@ class RequestMethods(GrantMethods):
             not_after=not_after,
         )
         now, policy_set = self._clock(), self.policies
-        looked: admission.Look | None = None
-        if session is None:
-            with self._db.reading() as db:
-                found = admission.look(db, policy_set, ask, now)
-                if isinstance(found, admission.Found):
-                    return views.grant_view(db, (found.book.id, found.number), now, replayed=True)
-                if ask.not_after is not None and now > ask.not_after:
-                    raise DeadlinePassed(
-                        f"not_after {ask.not_after.isoformat()} is past: nothing was taken"
-                    )
-                if not found.decision.granted:
-                    return self._denied(ask, policy_set, found, admission.advice_for(db, found))
-                looked = found
-            now = max(now, self._clock())
-        with self._db.writing(session) as db:
-            outcome = admission.admit(db, policy_set, ask, now, looked)
-            if isinstance(outcome, admission.Found):
-                return views.grant_view(db, (outcome.book.id, outcome.number), now, replayed=True)
-            if isinstance(outcome, admission.Look):
-                return self._denied(ask, policy_set, outcome, admission.advice_for(db, outcome))
+        if session is not None:
+            with self._db.writing(session) as db:
+                return self._admitted(db, policy_set, ask, now, None)
+        with self._db.upgradable() as transaction:
+            db = transaction.db
+            found = admission.look(db, policy_set, ask, now)
+            if isinstance(found, admission.Found):
+                return views.grant_view(db, found.ids, now, replayed=True)
+            if ask.not_after is not None and now > ask.not_after:
+                raise DeadlinePassed(
+                    f"not_after {ask.not_after.isoformat()} is past: nothing was taken"
+                )
+            if not found.decision.granted:
+                return self._denied(ask, policy_set, found, admission.advice_for(db, found))
+            # Waiting for the lock takes time: the clock is asked again.
+            return self._admitted(
+                transaction.write(), policy_set, ask, max(now, self._clock()), found
+            )
+
+    def _admitted(
+        self,
+        db: Db,
+        policy_set: PolicySet,
+        ask: Ask,
+        now: datetime,
+        looked: admission.Look | None,
+    ) -> Decision:
+        outcome = admission.admit(db, policy_set, ask, now, looked)
+        if isinstance(outcome, admission.Found):
+            return views.grant_view(db, outcome.ids, now, replayed=True)
+        if isinstance(outcome, admission.Look):
+            return self._denied(ask, policy_set, outcome, admission.advice_for(db, outcome))
         return _grant(ask, policy_set, outcome)
 
     def estimate(
