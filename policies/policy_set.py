@@ -45,7 +45,7 @@ from policies.policy import Limit, Source
 from policies.registry import as_limit, as_source
 from policies.request import PaidUse, Request
 from policies.rules import Ruleset
-from policies.suggest import did_you_mean
+from policies.suggest import did_you_mean, shown
 
 if TYPE_CHECKING:
     from policies.document import Checked
@@ -211,7 +211,10 @@ class PolicySet(Part):
     @field_validator("budgets", mode="after")
     @classmethod
     def _named(cls, budgets: dict[str, Budget]) -> dict[str, Budget]:
-        return {name: budget.model_copy(update={"name": name}) for name, budget in budgets.items()}
+        named = {name: budget.model_copy(update={"name": name}) for name, budget in budgets.items()}
+        for budget in named.values():
+            budget.model_fields_set.discard("name")  # it is the key: no content of its own
+        return named
 
     @field_validator("operations", "packs", "plans", "budgets", mode="after")
     @classmethod
@@ -291,9 +294,7 @@ class PolicySet(Part):
             InvalidRequest: there is none of that name.
         """
         if name not in self.plans:
-            raise InvalidRequest(
-                f"unknown plan `{name!s:.60}`{did_you_mean(str(name), self.plans)}"
-            )
+            raise InvalidRequest(f"unknown plan {shown(name)}{did_you_mean(str(name), self.plans)}")
         plan = self.plans[name]
         return plan if plan.extends is None else plan.over(self.plan(plan.extends))
 
@@ -306,7 +307,7 @@ class PolicySet(Part):
         operation = self.operations.get(name) or self.operations.get(ANY_OPERATION)
         if operation is None:
             raise InvalidRequest(
-                f"unknown operation `{name!s:.60}`{did_you_mean(str(name), self.operations)}"
+                f"unknown operation {shown(name)}{did_you_mean(str(name), self.operations)}"
             )
         return operation
 
@@ -338,9 +339,7 @@ class PolicySet(Part):
             InvalidRequest: there is none of that name.
         """
         if name not in self.packs:
-            raise InvalidRequest(
-                f"unknown pack `{name!s:.60}`{did_you_mean(str(name), self.packs)}"
-            )
+            raise InvalidRequest(f"unknown pack {shown(name)}{did_you_mean(str(name), self.packs)}")
         return self.packs[name]
 
     def release_rule(self, reason: str) -> ReleaseRule:
@@ -365,7 +364,7 @@ class PolicySet(Part):
             InvalidRequest: there is none of that name.
         """
         if name not in self.gpus:
-            raise InvalidRequest(f"unknown GPU `{name!s:.60}`{did_you_mean(str(name), self.gpus)}")
+            raise InvalidRequest(f"unknown GPU {shown(name)}{did_you_mean(str(name), self.gpus)}")
         return self.gpus[name]
 
 

@@ -41,7 +41,9 @@ def shown(value: object, most: int = SHOWN_MAX) -> str:
 
 def one_line(text: str, most: int = SHOWN_MAX) -> str:
     """Escape what does not print and cut what is long, so that an error stays on its line."""
-    printable = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    printable = "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[: most + 1]
+    )
     return printable if len(printable) <= most else f"{printable[: most - 3]}..."
 
 
