@@ -132,11 +132,9 @@ def test_any_real_change_changes_the_version(find, replace):
 
 
 def test_the_order_of_a_list_is_content():
-    rate, spend = (
-        "      - {kind: rate, limit: 5, per: 60s}\n",
-        TEXT.split("60s}\n")[1].split("\n", maxsplit=1)[0],
-    )
-    swapped = TEXT.replace(rate + spend + "\n", spend + "\n" + rate)
+    rate = "      - {kind: rate, limit: 5, per: 60s}\n"
+    spend = "      - {kind: spend, limit: {usd: 2000}, per: 1mo, window: calendar}\n"
+    swapped = TEXT.replace(rate + spend, spend + rate)
     assert swapped != TEXT
     assert version(swapped) != POLICIES.version
 
@@ -172,7 +170,7 @@ def test_the_canonical_content_gives_the_same_set_again():
     again = PolicySet.from_canonical(POLICIES.canonical)
     assert again.version == POLICIES.version
     assert again.canonical == POLICIES.canonical
-    assert again == POLICIES
+    assert again.model_dump() == POLICIES.model_dump()
     for plan in POLICIES.plans:
         for operation in POLICIES.operations:
             one, other = POLICIES.rules(plan, operation), again.rules(plan, operation)
@@ -183,9 +181,7 @@ def test_the_canonical_content_gives_the_same_set_again():
 
 
 def test_the_canonical_content_is_a_policy_file_too():
-    assert PolicySet.parse(
-        re.sub(r',?"name":"(free|all)"', "", POLICIES.canonical).replace("{,", "{")
-    )
+    assert PolicySet.parse(POLICIES.canonical).version == POLICIES.version
 
 
 @pytest.mark.parametrize("name", ["edge", "gentd26", "sora-launch"])

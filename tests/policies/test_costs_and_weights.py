@@ -200,9 +200,7 @@ default_plan: plan
     )
     sources = ("daily_allowance", "credits")
     weights = {
-        plan: [
-            policies.rules(plan, "make").weights[name] for name in ("daily_allowance", "credits")
-        ]
+        plan: [policies.rules(plan, "make").weights[source] for source in sources]
         for plan in policies.plans
     }
     assert weights == {"plan": [1, 2], "heavy": [5, 5], "mixed": [1, 7], "heir": [1, 7]}
