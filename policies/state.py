@@ -208,6 +208,11 @@ class History:
             (self._leaves(read, use, now) for use, _ in self._counted(read, now)), default=None
         )
 
+    def next_lot_expiry(self, now: datetime) -> datetime | None:
+        """Return the first instant after `now` at which a lot expires, and others are used in its place."""
+        expiries = (lot.expires_at for lot in self.all_lots if lot.expires_at is not None)
+        return min((instant for instant in expiries if instant > now), default=None)
+
     def next_expiry(self, now: datetime, member: str | None = None) -> datetime | None:
         """Return the first instant after `now` at which an open grant expires."""
         live = (grant.expires_at for grant in self.grants if _of(member, grant.member))

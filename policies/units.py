@@ -25,6 +25,9 @@ GPU_SECONDS_MAX: Final = 10**9
 GPU_COST_MICRO_USD_MAX: Final = 10**15
 """The highest GPU cost of one job, in micro-dollars (a billion dollars): more is a mistake of units."""
 
+DECIMALS_MAX: Final = 400
+"""Decimal places of a number from outside: any float has fewer, and exact arithmetic on more takes for ever."""
+
 MICRO_USD: Final = 1_000_000
 SECONDS_PER_HOUR: Final = 3600
 
@@ -63,7 +66,9 @@ def exact(value: object, name: str, *, most: int) -> Decimal:
     """
     if isinstance(value, bool) or not isinstance(value, (int, Decimal)) and not _is_float(value):
         raise InvalidRequest(f"{name} must be a number, not `{value!r:.80}`")
-    number = Decimal(repr(value)) if _is_float(value) else Decimal(value)  # type: ignore[arg-type]
+    number = Decimal(str(value)) if _is_float(value) else Decimal(value)  # type: ignore[arg-type]
+    if number.is_finite() and number.as_tuple().exponent < -DECIMALS_MAX:  # type: ignore[operator]
+        raise InvalidRequest(f"{name} must have at most {DECIMALS_MAX} decimal places")
     if not number.is_finite() or number < 0 or number > most:
         raise InvalidRequest(f"{name} must be between 0 and {most}, not `{str(value):.80}`")
     return number

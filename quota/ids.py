@@ -7,7 +7,7 @@ from typing import Final
 
 from policies.errors import UnknownGrant, UnknownLot
 
-_ID: Final = re.compile(r"(gr|lot)_([1-9]\d{0,18})_([1-9]\d{0,18})\Z")
+_ID: Final = re.compile(r"(gr|lot)_([1-9][0-9]{0,17})_([1-9][0-9]{0,17})\Z")
 
 
 def grant_id(book_id: int, number: int) -> str:

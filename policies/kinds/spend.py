@@ -84,13 +84,18 @@ class SpendLimit(Limit):
         return low
 
     def next_chance(self, asked: Asked, history: History, now: datetime) -> datetime | None:
-        """Return when any money leaves the window, or a lot of another price may come back."""
+        """Return when any money leaves the window, or lots of another price may be next to be used."""
         chances = [
             history.next_return(self._read(asked, currency), now)
             for currency in self._limits(asked)
         ]
         return min(
-            (at for at in (*chances, history.next_expiry(now)) if at is not None), default=None
+            (
+                at
+                for at in (*chances, history.next_expiry(now), history.next_lot_expiry(now))
+                if at is not None
+            ),
+            default=None,
         )
 
     def _limits(self, asked: Asked) -> dict[str, int]:
