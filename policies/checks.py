@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from typing import Final
 
-from policies.draft import Draft, PlanDraft, Wrong, path_of_source
+from policies.draft import Draft, Listed, PlanDraft, Wrong, path_of_source
 from policies.fields import ANY_OPERATION, to_minor
 from policies.formula_checks import check_formulas
 from policies.part import Path
-from policies.policy import Cap
+from policies.policy import Cap, Limit
 from policies.rules import SPEND_CAP, named
 from policies.suggest import did_you_mean, listed, shown
 from policies.units import MINOR_MAX
@@ -126,26 +126,46 @@ def _names_of_sources(draft: Draft) -> Iterator[Wrong]:
 
 
 def _names_of_limits(draft: Draft) -> Iterator[Wrong]:
+    """Findings speak of limits, budgets and sources by name, so in a plan no two may share one."""
+    taken = dict.fromkeys(RESERVED_LIMITS, "something else in findings")
+    for name in draft.budgets.names & set(taken):
+        message = f"`{name}` is the name of {taken[name]} already: choose another"
+        yield Wrong(("budgets", name), message, at_key=True)
+    taken |= dict.fromkeys(draft.budgets.names, "a budget")
     for plan in draft.plans.parts.values():
-        if plan.limits is None or not plan.limits.whole:
+        found, own = draft.limits_of(plan.name), plan.sources is not None
+        sources = draft.source_names(plan.name) or frozenset()
+        for name in sorted(sources & draft.budgets.names) if own else ():
+            message = f"the source `{name}` has the name of a budget: choose another"
+            yield Wrong(("plans", plan.name, "sources"), message, at_key=True)
+        if found is None or not found[1].whole:
             continue
-        own_sources = draft.source_names(plan.name) or frozenset()
-        taken = {name: "a budget" for name in draft.budgets.names}
-        taken |= {name: "a source of this plan" for name in own_sources}
-        taken |= dict.fromkeys(RESERVED_LIMITS, "something else in findings")
-        labels = [limit.label for limit in named(tuple(limit for _, limit in plan.limits.items))]
-        first: dict[str, int] = {}
-        for (index, limit), label in zip(plan.limits.items, labels, strict=True):
-            path: Path = ("plans", plan.name, "limits", index, *(("name",) if limit.name else ()))
-            again = limit.label if limit.name and limit.label in first else label
-            if again in first:
-                message = f"`{again}` is the name of limits[{first[again]}] already"
+        owner, limits = found
+        for path, label, first in _labels(owner, limits):
+            if first is not None and owner is plan:
+                message = f"`{label}` is the name of limits[{first}] already"
                 yield Wrong(path, f"{message}: give each limit a `name` of its own")
-            elif label in taken:
+            elif label in taken and owner is plan:
                 yield Wrong(
                     path, f"`{label}` is the name of {taken[label]} already: choose another"
                 )
-            first.setdefault(label, index)
+            elif label in sources and owner is plan:
+                message = f"`{label}` is the name of a source of this plan already: choose another"
+                yield Wrong(path, message)
+            elif label in sources and label not in (draft.source_names(owner.name) or ()):
+                message = f"its source `{label}` has the name of a limit of `{owner.name}`"
+                yield Wrong(("plans", plan.name, "sources"), f"{message}: choose another")
+
+
+def _labels(plan: PlanDraft, limits: Listed[Limit]) -> Iterator[tuple[Path, str, int | None]]:
+    """Yield where each limit has its name, the name, and the index of an earlier one that has it."""
+    labels = [limit.label for limit in named(tuple(limit for _, limit in limits.items))]
+    first: dict[str, int] = {}
+    for (index, limit), label in zip(limits.items, labels, strict=True):
+        path: Path = ("plans", plan.name, "limits", index, *(("name",) if limit.name else ()))
+        asked = limit.label if limit.name and limit.label in first else label
+        yield path, asked, first.get(asked)
+        first.setdefault(label, index)
 
 
 def _sources_of_limits(draft: Draft) -> Iterator[Wrong]:
