@@ -13,9 +13,9 @@ from billing.lines import LINE
 from billing.posted import Posted
 from billing.report import CALENDAR, COUNTED, Key, Tally
 from billing.sql import Db, Statement
-from billing.tables import AccountName
+from billing.tables import ACCOUNT_NAMES
 
-_NAME: Final[Any] = AccountName.__table__  # type: ignore[attr-defined]
+_NAME: Final[Any] = ACCOUNT_NAMES
 _NAMES: Final = Statement(select(_NAME.c.book_id, _NAME.c.name))
 _ZERO: Final[Any] = literal_column("0")
 

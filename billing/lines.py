@@ -14,14 +14,14 @@ from billing.posted import Posted
 from billing.posting import LINE_FIELDS
 from billing.sql import Db, Statement
 from billing.sums import MONEY_FIELDS, Sums
-from billing.tables import LineRow, LotBalance, LotRow, Record, TransferRow
+from billing.tables import LINES, LOT_BALANCES, LOTS, RECORDS, TRANSFERS
 from billing.transfer import Phase
 
-LINE: Final[Any] = LineRow.__table__  # type: ignore[attr-defined]
-_TRANSFER: Final[Any] = TransferRow.__table__  # type: ignore[attr-defined]
-_RECORD: Final[Any] = Record.__table__  # type: ignore[attr-defined]
-_BALANCE: Final[Any] = LotBalance.__table__  # type: ignore[attr-defined]
-_LOT: Final[Any] = LotRow.__table__  # type: ignore[attr-defined]
+LINE: Final[Any] = LINES
+_TRANSFER: Final[Any] = TRANSFERS
+_RECORD: Final[Any] = RECORDS
+_BALANCE: Final[Any] = LOT_BALANCES
+_LOT: Final[Any] = LOTS
 
 _HEAD: Final = ("seq", "kind", "at", "grant_no", "plan", "operation", "member")
 _POSTED: Final = Statement(

@@ -17,22 +17,22 @@ from sqlalchemy import bindparam, case, insert, literal, select, update
 from billing import chart
 from billing.book import BODY_VERSION, GENESIS, canonical, record_hash, salted_hash
 from billing.lots import Lot
-from billing.sql import Db, Statement
+from billing.sql import Db, Statement, insert_into
 from billing.tables import (
-    AccountName,
-    Asset,
-    Book,
-    Erasable,
-    LedgerAccount,
-    LineRow,
-    LotBalance,
-    LotRow,
-    Record,
-    TransferRow,
+    ACCOUNT_NAMES,
+    ASSETS,
+    BOOKS,
+    ERASABLES,
+    LEDGER_ACCOUNTS,
+    LINES,
+    LOT_BALANCES,
+    LOTS,
+    RECORDS,
+    TRANSFERS,
 )
 from billing.transfer import LotDelta, lot_deltas
 from policies.instants import from_micros, micros
-from policies.request import Circumstances, PaidUse, SpendCap
+from policies.request import CapPeriod, Circumstances, PaidUse, SpendCap
 from policies.window import Zones
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 SALT_BYTES: Final = 16
 LINE_FIELDS: Final = tuple(
     name
-    for name in LineRow.model_fields
+    for name in LINES.c.keys()
     if name
     not in ("book_id", "seq", "idx", "kind", "at", "grant_no", "plan", "operation", "member")
 )
@@ -61,7 +61,7 @@ class BookState:
     zones: Zones
     paid_use: PaidUse | None
     spend_cap_minor: int | None
-    spend_cap_per: str | None
+    spend_cap_per: CapPeriod | None
     frozen: str | None
     tats: dict[str, tuple[int, int]]
     salt: bytes | None = None
@@ -75,37 +75,44 @@ class BookState:
         """Return what the waterfall is told about the account."""
         cap = None
         if self.spend_cap_minor is not None:
-            cap = SpendCap(self.spend_cap_minor, self.spend_cap_per or "month")  # type: ignore[arg-type]
+            cap = SpendCap(self.spend_cap_minor, self.spend_cap_per or "month")
         return Circumstances(plan, self.zones, self.paid_use, cap, self.frozen is not None)
 
 
-BOOK: Final = Book.__table__  # type: ignore[attr-defined]
-NAME: Final = AccountName.__table__  # type: ignore[attr-defined]
-BOOK_COLUMNS: Final = tuple(BOOK.c)
+BOOK_COLUMNS: Final = tuple(BOOKS.c)
 
-_BY_NAME: Final = select(NAME.c.book_id).where(NAME.c.name == bindparam("name")).scalar_subquery()
+_BY_NAME: Final = (
+    select(ACCOUNT_NAMES.c.book_id)
+    .where(ACCOUNT_NAMES.c.name == bindparam("name"))
+    .scalar_subquery()
+)
 _READ: Final = Statement(
-    select(*BOOK_COLUMNS, NAME.c.salt)
-    .join(NAME, NAME.c.book_id == BOOK.c.id)
-    .where(NAME.c.name == bindparam("name"))
+    select(*BOOK_COLUMNS, ACCOUNT_NAMES.c.salt)
+    .join(ACCOUNT_NAMES, ACCOUNT_NAMES.c.book_id == BOOKS.c.id)
+    .where(ACCOUNT_NAMES.c.name == bindparam("name"))
 )
 _READ_ID: Final = Statement(
-    select(*BOOK_COLUMNS, NAME.c.salt)
-    .join(NAME, NAME.c.book_id == BOOK.c.id, isouter=True)
-    .where(BOOK.c.id == bindparam("book_id"))
+    select(*BOOK_COLUMNS, ACCOUNT_NAMES.c.salt)
+    .join(ACCOUNT_NAMES, ACCOUNT_NAMES.c.book_id == BOOKS.c.id, isouter=True)
+    .where(BOOKS.c.id == bindparam("book_id"))
 )
-_SALT: Final = select(NAME.c.salt).where(NAME.c.book_id == BOOK.c.id).scalar_subquery()
+_SALT: Final = (
+    select(ACCOUNT_NAMES.c.salt).where(ACCOUNT_NAMES.c.book_id == BOOKS.c.id).scalar_subquery()
+)
 _LOCK: Final = Statement(
-    update(BOOK).where(BOOK.c.id == _BY_NAME).values(seq=BOOK.c.seq).returning(*BOOK_COLUMNS, _SALT)
+    update(BOOKS)
+    .where(BOOKS.c.id == _BY_NAME)
+    .values(seq=BOOKS.c.seq)
+    .returning(*BOOK_COLUMNS, _SALT)
 )
 _LOCK_ID: Final = Statement(
-    update(BOOK)
-    .where(BOOK.c.id == bindparam("of_book"))
-    .values(seq=BOOK.c.seq)
+    update(BOOKS)
+    .where(BOOKS.c.id == bindparam("of_book"))
+    .values(seq=BOOKS.c.seq)
     .returning(*BOOK_COLUMNS, _SALT)
 )
 _OPEN: Final = Statement(
-    insert(BOOK)
+    insert(BOOKS)
     .values(
         seq=0,
         head=literal(GENESIS),
@@ -115,10 +122,10 @@ _OPEN: Final = Statement(
         zones=literal("[]"),
         rates=literal("{}"),
     )
-    .returning(BOOK.c.id)
+    .returning(BOOKS.c.id)
 )
 _NAME: Final = Statement(
-    insert(NAME).values(
+    insert(ACCOUNT_NAMES).values(
         name=bindparam("name"),
         book_id=bindparam("book_id"),
         salt=bindparam("salt"),
@@ -140,55 +147,49 @@ _SAVED: Final = (
     "rates",
 )
 _SAVE: Final = Statement(
-    update(BOOK)
-    .where(BOOK.c.id == bindparam("of_book"))
+    update(BOOKS)
+    .where(BOOKS.c.id == bindparam("of_book"))
     .values({name: bindparam(f"new_{name}") for name in _SAVED})
 )
 
 
-def _inserts(model: Any) -> Statement:
-    table = model.__table__
-    return Statement(
-        insert(table).values({column.name: bindparam(column.name) for column in table.c})
-    )
-
-
-_RECORD: Final = _inserts(Record)
-_TRANSFER: Final = _inserts(TransferRow)
-_LINE: Final = _inserts(LineRow)
-_LOT: Final = _inserts(LotRow)
-_LOT_BALANCE: Final = _inserts(LotBalance)
-_ACCOUNT: Final = _inserts(LedgerAccount)
+_RECORD: Final = insert_into(RECORDS)
+_TRANSFER: Final = insert_into(TRANSFERS)
+_LINE: Final = insert_into(LINES)
+_LOT: Final = insert_into(LOTS)
+_LOT_BALANCE: Final = insert_into(LOT_BALANCES)
+_ACCOUNT: Final = insert_into(LEDGER_ACCOUNTS)
 _HAS_ACCOUNT: Final = Statement(
-    select(LedgerAccount.id).where(
-        LedgerAccount.book_id == bindparam("book_id"), LedgerAccount.id == bindparam("id")
+    select(LEDGER_ACCOUNTS.c.id).where(
+        LEDGER_ACCOUNTS.c.book_id == bindparam("book_id"), LEDGER_ACCOUNTS.c.id == bindparam("id")
     )
 )
-_HAS_ASSET: Final = Statement(select(Asset.code).where(Asset.code == bindparam("code")))
-_ASSET: Final = _inserts(Asset)
-_ERASABLE: Final = _inserts(Erasable)
+_HAS_ASSET: Final = Statement(select(ASSETS.c.code).where(ASSETS.c.code == bindparam("code")))
+_ASSET: Final = insert_into(ASSETS)
+_ERASABLE: Final = insert_into(ERASABLES)
 _HAS_ERASABLE: Final = Statement(
-    select(Erasable.hash).where(
-        Erasable.book_id == bindparam("book_id"), Erasable.hash == bindparam("hash")
+    select(ERASABLES.c.hash).where(
+        ERASABLES.c.book_id == bindparam("book_id"), ERASABLES.c.hash == bindparam("hash")
     )
 )
-_BALANCE: Final = LotBalance.__table__  # type: ignore[attr-defined]
 _LEFT: Final = (
-    _BALANCE.c.units_in
+    LOT_BALANCES.c.units_in
     + bindparam("units_in_by")
-    - _BALANCE.c.units_used
+    - LOT_BALANCES.c.units_used
     - bindparam("units_used_by")
-    - _BALANCE.c.units_gone
+    - LOT_BALANCES.c.units_gone
     - bindparam("units_gone_by")
 )
 _MOVE: Final = Statement(
-    update(_BALANCE)
-    .where(_BALANCE.c.book_id == bindparam("of_book"), _BALANCE.c.lot_no == bindparam("of_lot"))
+    update(LOT_BALANCES)
+    .where(
+        LOT_BALANCES.c.book_id == bindparam("of_book"), LOT_BALANCES.c.lot_no == bindparam("of_lot")
+    )
     .values(
         {
-            **{name: _BALANCE.c[name] + bindparam(f"{name}_by") for name in LotDelta.__slots__},
+            **{name: LOT_BALANCES.c[name] + bindparam(f"{name}_by") for name in LotDelta.__slots__},
             "open": case((_LEFT > 0, 1), else_=0),
-            "refunded": case((bindparam("refunds") == 1, 1), else_=_BALANCE.c.refunded),
+            "refunded": case((bindparam("refunds") == 1, 1), else_=LOT_BALANCES.c.refunded),
         }
     )
 )

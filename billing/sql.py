@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Dialect
+from sqlalchemy import Dialect, Table, bindparam, insert
 from sqlalchemy.pool import PoolProxiedConnection
 from sqlalchemy.sql.elements import ClauseElement
 from sqlalchemy.types import TypeEngine
@@ -36,6 +36,11 @@ class Statement:
         if compiled is None:
             compiled = self._compiled[dialect.name] = _Compiled(self.clause, dialect)
         return compiled
+
+
+def insert_into(table: Table) -> Statement:
+    """Return the statement that inserts one whole row."""
+    return Statement(insert(table).values({name: bindparam(name) for name in table.c.keys()}))
 
 
 class _Compiled:

@@ -9,7 +9,7 @@ does not notice us.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from sqlalchemy import (
     BigInteger,
@@ -25,6 +25,7 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
+from sqlalchemy import Table as SqlTable
 from sqlmodel import Field, SQLModel
 
 from billing.columns import Instant
@@ -349,3 +350,22 @@ class PaymentReference(Table, table=True):
     lot_no: int = Field(sa_column=whole("lot_no"))
     seq: int = Field(sa_column=whole("seq"))
     request_hash: str = Field(sa_column=words("request_hash"))
+
+
+def core(model: type[Table]) -> SqlTable:
+    """Return a table for statements of SQLAlchemy Core: hot paths use those, not the ORM."""
+    table: SqlTable = model.__table__  # type: ignore[attr-defined]
+    return table
+
+
+ASSETS: Final = core(Asset)
+BOOKS: Final = core(Book)
+ACCOUNT_NAMES: Final = core(AccountName)
+ERASABLES: Final = core(Erasable)
+LEDGER_ACCOUNTS: Final = core(LedgerAccount)
+RECORDS: Final = core(Record)
+TRANSFERS: Final = core(TransferRow)
+LOTS: Final = core(LotRow)
+LOT_BALANCES: Final = core(LotBalance)
+LINES: Final = core(LineRow)
+PAYMENT_REFERENCES: Final = core(PaymentReference)

@@ -11,6 +11,7 @@ from policies.window import Zones
 
 AttributeValue = str | int | bool | Decimal
 PaidUse = Literal["auto", "ask", "never"]
+CapPeriod = Literal["day", "week", "month"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class SpendCap:
     """The most that an account lets be spent per calendar `per` (`day`, `week`, `month`), in minor units."""
 
     minor: int
-    per: Literal["day", "week", "month"]
+    per: CapPeriod
 
 
 @dataclass(frozen=True, slots=True)

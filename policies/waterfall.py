@@ -185,11 +185,13 @@ class _Waterfall:
             reason = reason or self._not_permitted()
         stop = False
         for guard in self.guards[index]:
-            is_cap = isinstance(guard, Cap)
             before = self._given(guard, terms.given) if terms.given else 0
-            if (not is_cap and not terms.heed_spend) or self._check(guard, before + need).ok:
+            if (not isinstance(guard, Cap) and not terms.heed_spend) or self._check(
+                guard, before + need
+            ).ok:
                 continue
-            stop = stop or (is_cap and guard.when_exhausted == "deny" and self._stops(terms))
+            denies = isinstance(guard, Cap) and guard.when_exhausted == "deny"
+            stop = stop or (denies and self._stops(terms))
             reason = reason or guard.reason
             room = guard.room(self._asking(before + need), self.state, self.now) - before
             units = min(units, max(0, room))

@@ -21,33 +21,35 @@ from billing.posting import (
     zones_text,
 )
 from billing.sql import Db, Statement
-from billing.tables import AccountName, Erasable
+from billing.tables import ACCOUNT_NAMES, ERASABLES
 from policies.errors import InvalidRequest
 from policies.instants import zone_named
 from policies.units import MINOR_MAX, whole
 from policies.window import Zones
 from quota.ask import ATTRIBUTES_MAX, name, text
 from quota.dues import post_dues
-from quota.tables import DenialRow
+from quota.tables import DENIALS
 
 PAID_USES: Final = ("auto", "ask", "never")
 CAP_PERIODS: Final = ("day", "week", "month")
 
 _TAGS: Final = Statement(
-    update(AccountName)
-    .where(AccountName.book_id == bindparam("of_book"))  # type: ignore[arg-type]
+    update(ACCOUNT_NAMES)
+    .where(ACCOUNT_NAMES.c.book_id == bindparam("of_book"))
     .values(tags=bindparam("new_tags"))
 )
 _READ_TAGS: Final = Statement(
-    select(AccountName.tags).where(AccountName.book_id == bindparam("book_id"))
+    select(ACCOUNT_NAMES.c.tags).where(ACCOUNT_NAMES.c.book_id == bindparam("book_id"))
 )
 _FORGET_NAME: Final = Statement(
-    delete(AccountName).where(AccountName.book_id == bindparam("of_book"))
-)  # type: ignore[arg-type]
-_FORGET_VALUES: Final = Statement(delete(Erasable).where(Erasable.book_id == bindparam("of_book")))  # type: ignore[arg-type]
+    delete(ACCOUNT_NAMES).where(ACCOUNT_NAMES.c.book_id == bindparam("of_book"))
+)
+_FORGET_VALUES: Final = Statement(
+    delete(ERASABLES).where(ERASABLES.c.book_id == bindparam("of_book"))
+)
 _FORGET_DENIALS: Final = Statement(
-    delete(DenialRow).where(DenialRow.account == bindparam("of_account"))
-)  # type: ignore[arg-type]
+    delete(DENIALS).where(DENIALS.c.account == bindparam("of_account"))
+)
 
 
 def lock_account(db: Db, account: str, now: datetime) -> tuple[BookState, datetime]:
@@ -88,7 +90,7 @@ def set_zone(db: Db, book: BookState, zone: str, now: datetime) -> None:
     save_book(db, book)
 
 
-def set_tags(db: Db, book: BookState, tags: Mapping[str, object]) -> None:
+def set_tags(db: Db, book: BookState, tags: object) -> None:
     """Replace the account's tags. They are for people, and no part of the chain.
 
     Raises:

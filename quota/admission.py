@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import bindparam, insert, select
+from sqlalchemy import bindparam, select
 
 from billing.book import canonical
 from billing.draft import Draft, Line
 from billing.lots import hold as hold_units
 from billing.posting import BookState, lock_book, open_book, post, read_book, remember, save_book
-from billing.sql import Db, Statement
+from billing.sql import Db, Statement, insert_into
 from policies.advice import Advice, advise
 from policies.decision import Decision
 from policies.errors import DeadlinePassed, IdempotencyConflict, InvalidRequest
@@ -44,23 +44,17 @@ from quota.load import (
     load_spent,
     tat_key,
 )
-from quota.tables import GrantRow, Hold
+from quota.tables import GRANTS, HOLDS
 from quota.version import ENGINE
 from quota.versions import stored
 
 _BY_KEY: Final = Statement(
-    select(GrantRow.number, GrantRow.request_hash, GrantRow.policy_version).where(
-        GrantRow.book_id == bindparam("book_id"), GrantRow.key_hash == bindparam("key_hash")
+    select(GRANTS.c.number, GRANTS.c.request_hash, GRANTS.c.policy_version).where(
+        GRANTS.c.book_id == bindparam("book_id"), GRANTS.c.key_hash == bindparam("key_hash")
     )
 )
-_GRANT: Final = Statement(
-    insert(GrantRow).values(
-        {column.name: bindparam(column.name) for column in GrantRow.__table__.c}
-    )  # type: ignore[attr-defined]
-)
-_HOLD: Final = Statement(
-    insert(Hold).values({column.name: bindparam(column.name) for column in Hold.__table__.c})  # type: ignore[attr-defined]
-)
+_GRANT: Final = insert_into(GRANTS)
+_HOLD: Final = insert_into(HOLDS)
 
 
 @dataclass(frozen=True, slots=True)

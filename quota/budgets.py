@@ -11,15 +11,17 @@ from billing.sql import Db, Statement
 from policies.decision import Decision
 from policies.instants import micros
 from policies.window import Window
-from quota.tables import BudgetDay
+from quota.tables import BUDGET_DAYS
 
 _ADD: Final = Statement(
-    update(BudgetDay)
-    .where(BudgetDay.name == bindparam("of_name"), BudgetDay.starts_at == bindparam("of_day"))  # type: ignore[arg-type]
-    .values(spent_micro_usd=BudgetDay.spent_micro_usd + bindparam("amount"))
+    update(BUDGET_DAYS)
+    .where(
+        BUDGET_DAYS.c.name == bindparam("of_name"), BUDGET_DAYS.c.starts_at == bindparam("of_day")
+    )
+    .values(spent_micro_usd=BUDGET_DAYS.c.spent_micro_usd + bindparam("amount"))
 )
 _FIRST: Final = Statement(
-    insert(BudgetDay).values(
+    insert(BUDGET_DAYS).values(
         name=bindparam("name"),
         starts_at=bindparam("starts_at"),
         spent_micro_usd=bindparam("spent_micro_usd"),

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import bindparam, insert, select
+from sqlalchemy import bindparam, select
 
 from billing.book import canonical
 from billing.lots import Lot
 from billing.posting import BookState, lock_book_by_id, post, read_book_by_id, save_book
 from billing.purchases import PURCHASE, REFUND, Refund, draft_issue, draft_refund
-from billing.sql import Db, Statement
-from billing.tables import PaymentReference
+from billing.sql import Db, Statement, insert_into
+from billing.tables import PAYMENT_REFERENCES
 from policies.errors import IdempotencyConflict, InvalidRequest, UnknownLot
 from policies.instants import micros
 from quota.accounts import lock_account
@@ -24,20 +24,16 @@ from quota.records import record_facts
 
 _FIND: Final = Statement(
     select(
-        PaymentReference.book_id,
-        PaymentReference.lot_no,
-        PaymentReference.seq,
-        PaymentReference.request_hash,
+        PAYMENT_REFERENCES.c.book_id,
+        PAYMENT_REFERENCES.c.lot_no,
+        PAYMENT_REFERENCES.c.seq,
+        PAYMENT_REFERENCES.c.request_hash,
     ).where(
-        PaymentReference.origin == bindparam("origin"),
-        PaymentReference.reference == bindparam("reference"),
+        PAYMENT_REFERENCES.c.origin == bindparam("origin"),
+        PAYMENT_REFERENCES.c.reference == bindparam("reference"),
     )
 )
-_KEEP: Final = Statement(
-    insert(PaymentReference).values(
-        {column.name: bindparam(column.name) for column in PaymentReference.__table__.c}  # type: ignore[attr-defined]
-    )
-)
+_KEEP: Final = insert_into(PAYMENT_REFERENCES)
 
 
 @dataclass(frozen=True, slots=True)

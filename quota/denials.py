@@ -10,18 +10,17 @@ import contextlib
 import json
 import logging
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import bindparam, func, insert, select, update
 
-from billing.sql import Db, Statement
+from billing.sql import Db, Row, Statement
 from policies.errors import ComptrollerError
 from quota.grants import Denial
 from quota.store import Store
-from quota.tables import DenialLoss, DenialRow
+from quota.tables import DENIAL_LOSSES, DENIALS
 
 WAITING_MAX: Final = 10_000
 """How many different denials may wait to be written; more are lost, and counted."""
@@ -33,35 +32,33 @@ log: Final = logging.getLogger("comptroller.denials")
 Key = tuple[str, str | None, str, str, str, int]
 
 _INSERT: Final = Statement(
-    insert(DenialRow).values(
-        {c.name: bindparam(c.name) for c in DenialRow.__table__.c if c.name != "id"}
-    )  # type: ignore[attr-defined]
+    insert(DENIALS).values({c.name: bindparam(c.name) for c in DENIALS.c if c.name != "id"})
 )
-_LOST: Final = Statement(insert(DenialLoss).values(at=bindparam("at"), lost=bindparam("lost")))
+_LOST: Final = Statement(insert(DENIAL_LOSSES).values(at=bindparam("at"), lost=bindparam("lost")))
 _MORE_LOST: Final = Statement(
-    update(DenialLoss)
-    .where(DenialLoss.at == bindparam("of_at"))
-    .values(lost=DenialLoss.lost + bindparam("more"))  # type: ignore[arg-type]
+    update(DENIAL_LOSSES)
+    .where(DENIAL_LOSSES.c.at == bindparam("of_at"))
+    .values(lost=DENIAL_LOSSES.c.lost + bindparam("more"))
 )
-_TOTAL_LOST: Final = Statement(select(func.coalesce(func.sum(DenialLoss.lost), 0)))
+_TOTAL_LOST: Final = Statement(select(func.coalesce(func.sum(DENIAL_LOSSES.c.lost), 0)))
 _SHOW: Final = Statement(
     select(
-        DenialRow.first_at,
-        DenialRow.last_at,
-        DenialRow.count,
-        DenialRow.operation,
-        DenialRow.plan,
-        DenialRow.reason,
-        DenialRow.member,
-        DenialRow.retry_at,
-        DenialRow.findings,
+        DENIALS.c.first_at,
+        DENIALS.c.last_at,
+        DENIALS.c.count,
+        DENIALS.c.operation,
+        DENIALS.c.plan,
+        DENIALS.c.reason,
+        DENIALS.c.member,
+        DENIALS.c.retry_at,
+        DENIALS.c.findings,
     )
     .where(
-        DenialRow.account == bindparam("account"),
-        DenialRow.last_at >= bindparam("since"),
-        DenialRow.first_at < bindparam("until"),
+        DENIALS.c.account == bindparam("account"),
+        DENIALS.c.last_at >= bindparam("since"),
+        DENIALS.c.first_at < bindparam("until"),
     )
-    .order_by(DenialRow.first_at.desc())  # type: ignore[attr-defined]
+    .order_by(DENIALS.c.first_at.desc())
     .limit(bindparam("most"))
 )
 
@@ -171,14 +168,18 @@ def load_denials(
 ) -> tuple[DenialRecord, ...]:
     """Load an account's denials between two instants, the newest first."""
     rows = db.rows(_SHOW, account=account, since=since, until=until, most=most)
-    records = (DenialRecord(*row[:-1], tuple(json.loads(row[-1]))) for row in rows)
-    return tuple(replace(record, member=record.member or None) for record in records)
+    records = (_record(row) for row in rows)
+    return tuple(records)
 
 
 def lost_denials(db: Db) -> int:
     """Return how many denials could not be recorded, ever."""
     row = db.row(_TOTAL_LOST)
     return 0 if row is None else int(row[0])
+
+
+def _record(row: Row) -> DenialRecord:
+    return DenialRecord(*(*row[:-1], tuple(json.loads(row[-1]))))
 
 
 def _row(first: Denial, last_at: datetime, count: int) -> dict[str, Any]:

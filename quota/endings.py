@@ -9,14 +9,14 @@ from datetime import datetime
 from fractions import Fraction
 from typing import Any, Final
 
-from sqlalchemy import bindparam, delete, insert, select
+from sqlalchemy import bindparam, delete, select
 
 from billing import chart
 from billing import lots as lot_rules
 from billing.draft import Draft, Line
 from billing.lots import Lot
 from billing.posting import BookState
-from billing.sql import Db, Statement
+from billing.sql import Db, Row, Statement, insert_into
 from billing.transfer import Transfer, lot_deltas
 from policies.decision import Allocation
 from policies.errors import UnknownGrant
@@ -27,47 +27,47 @@ from policies.units import div_ceil
 from quota.grants import Status
 from quota.ids import grant_id, lot_id, parse_lot_id
 from quota.load import load_lot
-from quota.tables import Ending as EndingRow
-from quota.tables import GrantRow, Hold, LateEnding
+from quota.tables import ENDINGS, GRANTS, HOLDS, LATE_ENDINGS
 
 CARRIED_OVER: Final = "carried_over"
 """The origin of a lot that holds units of an expired one, after a failure of ours."""
 
 _GRANT: Final = Statement(
     select(
-        GrantRow.number,
-        GrantRow.seq,
-        GrantRow.at,
-        GrantRow.plan,
-        GrantRow.operation,
-        GrantRow.member,
-        GrantRow.attributes,
-        GrantRow.policy_version,
-        GrantRow.gpu_cost_micro_usd,
-        GrantRow.allocations,
-    ).where(GrantRow.book_id == bindparam("book_id"), GrantRow.number == bindparam("number"))
+        GRANTS.c.number,
+        GRANTS.c.seq,
+        GRANTS.c.at,
+        GRANTS.c.plan,
+        GRANTS.c.operation,
+        GRANTS.c.member,
+        GRANTS.c.attributes,
+        GRANTS.c.policy_version,
+        GRANTS.c.gpu_cost_micro_usd,
+        GRANTS.c.allocations,
+    ).where(GRANTS.c.book_id == bindparam("book_id"), GRANTS.c.number == bindparam("number"))
 )
-_END: Final = Statement(
-    insert(EndingRow).values(
-        {column.name: bindparam(column.name) for column in EndingRow.__table__.c}
-    )  # type: ignore[attr-defined]
-)
+_END: Final = insert_into(ENDINGS)
 _UNHOLD: Final = Statement(
-    delete(Hold).where(Hold.book_id == bindparam("of_book"), Hold.grant_no == bindparam("of_grant"))  # type: ignore[arg-type]
+    delete(HOLDS).where(
+        HOLDS.c.book_id == bindparam("of_book"), HOLDS.c.grant_no == bindparam("of_grant")
+    )
 )
 _ENDING: Final = Statement(
     select(
-        EndingRow.status,
-        EndingRow.reason,
-        EndingRow.at,
-        EndingRow.units_charged,
-        EndingRow.gpu_cost_micro_usd,
-        EndingRow.gpu_reported,
-    ).where(EndingRow.book_id == bindparam("book_id"), EndingRow.grant_no == bindparam("number"))
+        ENDINGS.c.status,
+        ENDINGS.c.reason,
+        ENDINGS.c.at,
+        ENDINGS.c.units_charged,
+        ENDINGS.c.gpu_cost_micro_usd,
+        ENDINGS.c.gpu_reported,
+    ).where(ENDINGS.c.book_id == bindparam("book_id"), ENDINGS.c.grant_no == bindparam("number"))
 )
 _LATE: Final = Statement(
-    select(LateEnding.at, LateEnding.units_charged, LateEnding.gpu_cost_micro_usd).where(
-        LateEnding.book_id == bindparam("book_id"), LateEnding.grant_no == bindparam("number")
+    select(
+        LATE_ENDINGS.c.at, LATE_ENDINGS.c.units_charged, LATE_ENDINGS.c.gpu_cost_micro_usd
+    ).where(
+        LATE_ENDINGS.c.book_id == bindparam("book_id"),
+        LATE_ENDINGS.c.grant_no == bindparam("number"),
     )
 )
 
@@ -205,7 +205,11 @@ def load_grant(db: Db, book_id: int, number: int) -> GrantFacts:
 def load_ended(db: Db, book_id: int, number: int) -> Ended | None:
     """Load how a grant ended; None while it is open."""
     row = db.row(_ENDING, book_id=book_id, number=number)
-    return None if row is None else Ended(*row[:-1], bool(row[-1]))
+    return None if row is None else _ended(row)
+
+
+def _ended(row: Row) -> Ended:
+    return Ended(*(*row[:-1], bool(row[-1])))
 
 
 def load_late(db: Db, book_id: int, number: int) -> tuple[datetime, int, int] | None:

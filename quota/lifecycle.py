@@ -12,13 +12,13 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final, Literal
 
-from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy import bindparam, func, select, update
 
 from billing import chart
 from billing import lots as lot_rules
 from billing.draft import Draft, Line
 from billing.posting import BookState, lock_book_by_id, post, save_book
-from billing.sql import Db, Statement
+from billing.sql import Db, Statement, insert_into
 from billing.transfer import Transfer
 from policies.decision import Allocation
 from policies.errors import GrantEnded, IdempotencyConflict, InvalidRequest, UnknownGrant
@@ -48,13 +48,13 @@ from quota.grants import Ending
 from quota.ids import grant_id, parse_lot_id
 from quota.load import LINE, HoldView, Picture, load_readings
 from quota.records import attributes_of, record_facts
-from quota.tables import GpuAttempt, Hold, LateEnding
+from quota.tables import GPU_ATTEMPTS, HOLDS, LATE_ENDINGS
 
 EXTENSION_MAX: Final = timedelta(days=366)
 
 _RENEW: Final = Statement(
-    update(Hold)
-    .where(Hold.book_id == bindparam("of_book"), Hold.grant_no == bindparam("of_grant"))  # type: ignore[arg-type]
+    update(HOLDS)
+    .where(HOLDS.c.book_id == bindparam("of_book"), HOLDS.c.grant_no == bindparam("of_grant"))
     .values(expires_at=bindparam("until"), started_at=bindparam("since"))
 )
 _BOOKED: Final = Statement(
@@ -62,21 +62,13 @@ _BOOKED: Final = Statement(
         func.coalesce(func.sum(LINE.c.gpu_micro_usd + LINE.c.gpu_unreported_micro_usd), 0)
     ).where(LINE.c.book_id == bindparam("book_id"), LINE.c.grant_no == bindparam("grant_no"))
 )
-_LATE: Final = Statement(
-    insert(LateEnding).values(
-        {column.name: bindparam(column.name) for column in LateEnding.__table__.c}
-    )  # type: ignore[attr-defined]
-)
-_ATTEMPT: Final = Statement(
-    insert(GpuAttempt).values(
-        {column.name: bindparam(column.name) for column in GpuAttempt.__table__.c}
-    )  # type: ignore[attr-defined]
-)
+_LATE: Final = insert_into(LATE_ENDINGS)
+_ATTEMPT: Final = insert_into(GPU_ATTEMPTS)
 _FIND_ATTEMPT: Final = Statement(
-    select(GpuAttempt.gpu_cost_micro_usd, GpuAttempt.gpu_seconds, GpuAttempt.gpu).where(
-        GpuAttempt.book_id == bindparam("book_id"),
-        GpuAttempt.grant_no == bindparam("grant_no"),
-        GpuAttempt.attempt == bindparam("attempt"),
+    select(GPU_ATTEMPTS.c.gpu_cost_micro_usd, GPU_ATTEMPTS.c.gpu_seconds, GPU_ATTEMPTS.c.gpu).where(
+        GPU_ATTEMPTS.c.book_id == bindparam("book_id"),
+        GPU_ATTEMPTS.c.grant_no == bindparam("grant_no"),
+        GPU_ATTEMPTS.c.attempt == bindparam("attempt"),
     )
 )
 

@@ -17,8 +17,8 @@ from sqlalchemy import bindparam, func, literal_column, select
 
 from billing.lots import Lot
 from billing.posting import BookState
-from billing.sql import Db, Statement
-from billing.tables import LineRow, LotBalance, LotRow
+from billing.sql import Db, Row, Statement
+from billing.tables import LINES, LOT_BALANCES, LOTS
 from policies.state import (
     BudgetRead,
     History,
@@ -34,45 +34,53 @@ from policies.state import (
     rescaled,
 )
 from quota.ids import lot_id
-from quota.tables import BudgetDay, GrantRow, Hold
+from quota.tables import BUDGET_DAYS, GRANTS, HOLDS
 
-LINE: Final = LineRow.__table__  # type: ignore[attr-defined]
+LINE: Final = LINES
 _TAKEN: Final = LINE.c.units != literal_column("0")
 _HOLDS: Final = Statement(
     select(
-        Hold.grant_no, Hold.granted_at, Hold.expires_at, Hold.started_at, Hold.returns, Hold.member
+        HOLDS.c.grant_no,
+        HOLDS.c.granted_at,
+        HOLDS.c.expires_at,
+        HOLDS.c.started_at,
+        HOLDS.c.returns,
+        HOLDS.c.member,
     )
-    .where(Hold.book_id == bindparam("book_id"))
-    .order_by(Hold.grant_no)
+    .where(HOLDS.c.book_id == bindparam("book_id"))
+    .order_by(HOLDS.c.grant_no)
 )
 _LOT_COLUMNS: Final = (
-    LotRow.number,
-    LotRow.origin,
-    LotRow.reference,
-    LotRow.pack,
-    LotRow.units,
-    LotRow.price_minor,
-    LotRow.currency,
-    LotRow.priority,
-    LotRow.created_at,
-    LotRow.expires_at,
-    LotBalance.units_used,
-    LotBalance.units_gone,
-    LotBalance.units_held,
-    LotBalance.refunded,
+    LOTS.c.number,
+    LOTS.c.origin,
+    LOTS.c.reference,
+    LOTS.c.pack,
+    LOTS.c.units,
+    LOTS.c.price_minor,
+    LOTS.c.currency,
+    LOTS.c.priority,
+    LOTS.c.created_at,
+    LOTS.c.expires_at,
+    LOT_BALANCES.c.units_used,
+    LOT_BALANCES.c.units_gone,
+    LOT_BALANCES.c.units_held,
+    LOT_BALANCES.c.refunded,
 )
 _ALL_LOTS: Final = (
     select(*_LOT_COLUMNS)
-    .join(LotBalance, (LotBalance.book_id == LotRow.book_id) & (LotBalance.lot_no == LotRow.number))  # type: ignore[arg-type]
-    .where(LotRow.book_id == bindparam("book_id"))
-    .order_by(LotRow.number)
+    .join(
+        LOT_BALANCES,
+        (LOT_BALANCES.c.book_id == LOTS.c.book_id) & (LOT_BALANCES.c.lot_no == LOTS.c.number),
+    )
+    .where(LOTS.c.book_id == bindparam("book_id"))
+    .order_by(LOTS.c.number)
 )
-_OPEN_LOTS: Final = Statement(_ALL_LOTS.where(LotBalance.open == literal_column("1")))
+_OPEN_LOTS: Final = Statement(_ALL_LOTS.where(LOT_BALANCES.c.open == literal_column("1")))
 _EVERY_LOT: Final = Statement(_ALL_LOTS)
-_ONE_LOT: Final = Statement(_ALL_LOTS.where(LotRow.number == bindparam("number")))
+_ONE_LOT: Final = Statement(_ALL_LOTS.where(LOTS.c.number == bindparam("number")))
 _SPENT: Final = Statement(
-    select(BudgetDay.spent_micro_usd).where(
-        BudgetDay.name == bindparam("name"), BudgetDay.starts_at == bindparam("starts_at")
+    select(BUDGET_DAYS.c.spent_micro_usd).where(
+        BUDGET_DAYS.c.name == bindparam("name"), BUDGET_DAYS.c.starts_at == bindparam("starts_at")
     )
 )
 _USES: Final = Statement(
@@ -99,8 +107,8 @@ _USES: Final = Statement(
     .order_by(LINE.c.counts_at)
 )
 _ALLOCATED: Final = Statement(
-    select(GrantRow.allocations).where(
-        GrantRow.book_id == bindparam("book_id"), GrantRow.number == bindparam("number")
+    select(GRANTS.c.allocations).where(
+        GRANTS.c.book_id == bindparam("book_id"), GRANTS.c.number == bindparam("number")
     )
 )
 
@@ -189,7 +197,8 @@ def load_usage(db: Db, book_id: int, reads: Sequence[UsageRead], now: datetime) 
     """Load the units, or the money, that each window holds: one statement for all of them."""
     if not reads:
         return []
-    shapes, values = [], {"book_id": book_id}
+    shapes: list[tuple[int, bool, str]] = []
+    values: dict[str, Any] = {"book_id": book_id}
     for index, read in enumerate(reads):
         shapes.append((len(read.sources), read.member is not None, read.measure))
         values |= {f"source_{index}_{place}": source for place, source in enumerate(read.sources)}
@@ -334,9 +343,8 @@ def _doubtful(db: Db, book_id: int, read: UsageRead, now: datetime) -> int:
     return total
 
 
-def _lot(row: tuple[Any, ...]) -> Lot:
-    *facts, used, gone, held, refunded = row
-    return Lot(*facts, used=used, gone=gone, held=held, refunded=bool(refunded))
+def _lot(row: Row) -> Lot:
+    return Lot(*(*row[:-1], bool(row[-1])))
 
 
 def _lot_id(book_id: int, number: int | None) -> str | None:

@@ -9,24 +9,24 @@ from typing import Any, Final
 from sqlalchemy import bindparam, select
 
 from billing.sql import Db, Statement
-from billing.tables import AccountName, Erasable, Record
+from billing.tables import ACCOUNT_NAMES, ERASABLES, RECORDS
 from policies.request import AttributeValue
 from quota.endings import GrantFacts
 
 ERASED: Final = "(erased)"
 
 _BODY: Final = Statement(
-    select(Record.body).where(
-        Record.book_id == bindparam("book_id"), Record.seq == bindparam("seq")
+    select(RECORDS.c.body).where(
+        RECORDS.c.book_id == bindparam("book_id"), RECORDS.c.seq == bindparam("seq")
     )
 )
 _VALUE: Final = Statement(
-    select(Erasable.value).where(
-        Erasable.book_id == bindparam("book_id"), Erasable.hash == bindparam("hash")
+    select(ERASABLES.c.value).where(
+        ERASABLES.c.book_id == bindparam("book_id"), ERASABLES.c.hash == bindparam("hash")
     )
 )
 _NAME: Final = Statement(
-    select(AccountName.name).where(AccountName.book_id == bindparam("book_id"))
+    select(ACCOUNT_NAMES.c.name).where(ACCOUNT_NAMES.c.book_id == bindparam("book_id"))
 )
 
 

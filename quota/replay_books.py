@@ -8,13 +8,13 @@ from typing import Final
 from sqlalchemy import func, literal_column, select
 
 from billing.sql import Db, Statement
-from billing.tables import LineRow
-from quota.tables import Ending, GrantRow, Hold
+from billing.tables import LINES
+from quota.tables import ENDINGS, GRANTS, HOLDS
 
-_LINE: Final = LineRow.__table__  # type: ignore[attr-defined]
-_GRANT: Final = GrantRow.__table__  # type: ignore[attr-defined]
-_END: Final = Ending.__table__  # type: ignore[attr-defined]
-_HOLD: Final = Hold.__table__  # type: ignore[attr-defined]
+_LINE: Final = LINES
+_GRANT: Final = GRANTS
+_END: Final = ENDINGS
+_HOLD: Final = HOLDS
 _ANY_GRANT: Final = Statement(select(_GRANT.c.number).limit(literal_column("1")))
 _GRANTED: Final = Statement(
     select(func.count(), func.coalesce(func.sum(_GRANT.c.gpu_cost_micro_usd), 0)).select_from(

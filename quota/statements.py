@@ -16,7 +16,7 @@ from billing.sql import Db
 from billing.sql import Statement as Sql
 from billing.statement import Statement, Told, shaped, zero_line
 from billing.sums import Check, Sums, differences
-from billing.tables import Record
+from billing.tables import RECORDS
 from quota.dues import Due
 from quota.endings import GrantFacts, load_grant
 from quota.ids import grant_id, lot_id
@@ -27,7 +27,7 @@ from quota.views import folded_dues
 WORTH_TELLING: Final = ("plan", "zone", "paid_use", "freeze", "unfreeze", "forget")
 """Records without lines that a reader of a statement wants to see."""
 
-_RECORD: Final[Any] = Record.__table__  # type: ignore[attr-defined]
+_RECORD: Final[Any] = RECORDS
 _RECORDS: Final = Sql(
     select(_RECORD.c.seq, _RECORD.c.kind, _RECORD.c.at, _RECORD.c.body)
     .where(

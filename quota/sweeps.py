@@ -9,29 +9,33 @@ from sqlalchemy import bindparam, func, literal_column, select, union
 
 from billing.posting import lock_book_by_id, save_book
 from billing.sql import Db, Statement
-from billing.tables import LotBalance
+from billing.tables import LOT_BALANCES
 from quota.dues import post_dues
-from quota.tables import Ending, Hold
+from quota.tables import ENDINGS, HOLDS
 
 BATCH: Final = 500
 
-_DUE_LOTS: Final = select(LotBalance.book_id).where(
-    LotBalance.open == literal_column("1"),
-    LotBalance.expires_at <= bindparam("now"),  # type: ignore[operator]
-    LotBalance.units_in - LotBalance.units_used - LotBalance.units_gone - LotBalance.units_held > 0,
-    LotBalance.book_id > bindparam("after"),
+_DUE_LOTS: Final = select(LOT_BALANCES.c.book_id).where(
+    LOT_BALANCES.c.open == literal_column("1"),
+    LOT_BALANCES.c.expires_at <= bindparam("now"),
+    LOT_BALANCES.c.units_in
+    - LOT_BALANCES.c.units_used
+    - LOT_BALANCES.c.units_gone
+    - LOT_BALANCES.c.units_held
+    > 0,
+    LOT_BALANCES.c.book_id > bindparam("after"),
 )
-_DUE_HOLDS: Final = select(Hold.book_id).where(
-    Hold.expires_at <= bindparam("now"), Hold.book_id > bindparam("after")
+_DUE_HOLDS: Final = select(HOLDS.c.book_id).where(
+    HOLDS.c.expires_at <= bindparam("now"), HOLDS.c.book_id > bindparam("after")
 )
 _DUE: Final = Statement(union(_DUE_LOTS, _DUE_HOLDS).order_by("book_id").limit(bindparam("most")))
 _OVERDUE: Final = Statement(
-    select(func.count()).select_from(Hold).where(Hold.expires_at <= bindparam("now"))
+    select(func.count()).select_from(HOLDS).where(HOLDS.c.expires_at <= bindparam("now"))
 )
 _ENDED: Final = Statement(
-    select(Ending.status, func.count())
-    .where(Ending.at >= bindparam("since"))
-    .group_by(Ending.status)
+    select(ENDINGS.c.status, func.count())
+    .where(ENDINGS.c.at >= bindparam("since"))
+    .group_by(ENDINGS.c.status)
 )
 
 

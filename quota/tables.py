@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Final
 
 from sqlalchemy import (
     BigInteger,
@@ -15,7 +16,7 @@ from sqlalchemy import (
 )
 from sqlmodel import Field
 
-from billing.tables import CLUSTERED, PREFIX, Table, instant, whole, words
+from billing.tables import CLUSTERED, PREFIX, Table, core, instant, whole, words
 
 
 def _of_grant() -> ForeignKeyConstraint:
@@ -178,3 +179,14 @@ class DenialLoss(Table, table=True):
     __tablename__ = f"{PREFIX}denial_loss"
     at: datetime = Field(sa_column=instant("at", primary_key=True))
     lost: int = Field(sa_column=whole("lost"))
+
+
+POLICY_VERSIONS: Final = core(PolicyVersion)
+GRANTS: Final = core(GrantRow)
+HOLDS: Final = core(Hold)
+ENDINGS: Final = core(Ending)
+LATE_ENDINGS: Final = core(LateEnding)
+GPU_ATTEMPTS: Final = core(GpuAttempt)
+BUDGET_DAYS: Final = core(BudgetDay)
+DENIALS: Final = core(DenialRow)
+DENIAL_LOSSES: Final = core(DenialLoss)

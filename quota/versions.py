@@ -10,16 +10,16 @@ from sqlalchemy import bindparam, insert, select
 from billing.sql import Db, Statement
 from policies.errors import InvalidRequest
 from policies.policy_set import PolicySet
-from quota.tables import PolicyVersion
+from quota.tables import POLICY_VERSIONS
 
 _READ: Final = Statement(
-    select(PolicyVersion.content).where(PolicyVersion.version == bindparam("version"))
+    select(POLICY_VERSIONS.c.content).where(POLICY_VERSIONS.c.version == bindparam("version"))
 )
 _HAS: Final = Statement(
-    select(PolicyVersion.version).where(PolicyVersion.version == bindparam("version"))
+    select(POLICY_VERSIONS.c.version).where(POLICY_VERSIONS.c.version == bindparam("version"))
 )
 _WRITE: Final = Statement(
-    insert(PolicyVersion).values(version=bindparam("version"), content=bindparam("content"))
+    insert(POLICY_VERSIONS).values(version=bindparam("version"), content=bindparam("content"))
 )
 
 

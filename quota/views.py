@@ -23,21 +23,23 @@ from quota.grants import Grant, Status
 from quota.ids import grant_id
 from quota.load import Picture, load_history, load_picture
 from quota.records import account_name, attributes_of, record_facts, value_of
-from quota.tables import GrantRow, Hold
+from quota.tables import GRANTS, HOLDS
 
 _HOLD: Final = Statement(
-    select(Hold.expires_at, Hold.started_at).where(
-        Hold.book_id == bindparam("book_id"), Hold.grant_no == bindparam("number")
+    select(HOLDS.c.expires_at, HOLDS.c.started_at).where(
+        HOLDS.c.book_id == bindparam("book_id"), HOLDS.c.grant_no == bindparam("number")
     )
 )
 _NUMBERS: Final = Statement(
-    select(GrantRow.number)
-    .where(GrantRow.book_id == bindparam("book_id"), GrantRow.number < bindparam("before"))
-    .order_by(GrantRow.number.desc())  # type: ignore[attr-defined]
+    select(GRANTS.c.number)
+    .where(GRANTS.c.book_id == bindparam("book_id"), GRANTS.c.number < bindparam("before"))
+    .order_by(GRANTS.c.number.desc())
     .limit(bindparam("most"))
 )
 _OPEN_NUMBERS: Final = Statement(
-    select(Hold.grant_no).where(Hold.book_id == bindparam("book_id")).order_by(Hold.grant_no)  # type: ignore[arg-type]
+    select(HOLDS.c.grant_no)
+    .where(HOLDS.c.book_id == bindparam("book_id"))
+    .order_by(HOLDS.c.grant_no)
 )
 
 
@@ -223,7 +225,7 @@ def _reads(
         if len(windows) == 1 and isinstance(limit, int):
             reads.append(windows[0])
             names.append((source.label, limit))
-    own = [limit for limit in rules.limits_of(circumstances) if limit.label == SPEND_CAP]
+    own = [limit for limit in rules.limits_of(circumstances.spend_cap) if limit.label == SPEND_CAP]
     caps = [read for limit in own for read in limit.reads(asked) if isinstance(read, UsageRead)]
     return reads, names, caps
 

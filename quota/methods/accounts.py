@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
+from billing.posting import lock_book, save_book
 from quota import accounts
 from quota.ask import name, text
 from quota.methods.base import HostSession, Methods
@@ -43,7 +44,7 @@ class AccountMethods(Methods):
                 accounts.set_tags(db, book, tags)
             if timezone is not None:
                 accounts.set_zone(db, book, timezone, now)
-            accounts.save_book(db, book)
+            save_book(db, book)
 
     def set_paid_use(
         self,
@@ -92,7 +93,7 @@ class AccountMethods(Methods):
         """
         self._denials.flush()
         with self._db.writing(session) as db:
-            book = accounts.lock_book(db, name(account, "account"))
+            book = lock_book(db, name(account, "account"))
             if book is None:
                 accounts.forget_denials(db, account)
                 return False
