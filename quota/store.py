@@ -28,6 +28,8 @@ POOL_SIZE: Final = 8
 POOL_OVERFLOW: Final = 24
 BUSY_SNAPSHOT: Final = 517
 SAVEPOINT: Final = "comptroller"
+GUARDS: Final = ("foreign_keys=ON", "recursive_triggers=ON")
+"""References are checked, and a row that REPLACE would delete on its way is refused as any deletion is."""
 BEGIN_READING: Final = "BEGIN"
 BEGIN_WRITING: Final = "BEGIN IMMEDIATE"
 UNUSABLE: Final = frozenset(
@@ -255,12 +257,13 @@ def _engine(url: str, busy_seconds: float) -> Engine:
 
 def _prepare(connection: Any, _: Any) -> None:
     # FULL: a grant that was answered survives a power cut. WAL: readers never wait for the writer.
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-16000"):
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", *GUARDS, "cache_size=-16000"):
         connection.execute(f"PRAGMA {pragma}")
 
 
 def _prepare_memory(connection: Any, _: Any) -> None:
-    connection.execute("PRAGMA foreign_keys=ON")
+    for pragma in GUARDS:
+        connection.execute(f"PRAGMA {pragma}")
 
 
 @contextmanager
