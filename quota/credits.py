@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -10,12 +10,11 @@ from sqlalchemy import bindparam, select
 
 from billing.book import canonical
 from billing.lots import Lot
-from billing.posting import BookState, lock_book_by_id, post, read_book_by_id, save_book
+from billing.posting import BookState, lock_book_by_id, post, save_book
 from billing.purchases import PURCHASE, REFUND, Refund, draft_issue, draft_refund
 from billing.sql import Db, Statement, insert_into
-from billing.tables import PAYMENT_REFERENCES
+from billing.tables import LOTS, PAYMENT_REFERENCES
 from policies.errors import IdempotencyConflict, InvalidRequest, UnknownLot
-from policies.instants import micros
 from quota.accounts import lock_account
 from quota.dues import post_dues
 from quota.ids import lot_id
@@ -31,6 +30,13 @@ _FIND: Final = Statement(
     ).where(
         PAYMENT_REFERENCES.c.origin == bindparam("origin"),
         PAYMENT_REFERENCES.c.reference == bindparam("reference"),
+    )
+)
+_GIVEN: Final = Statement(
+    select(LOTS.c.number).where(
+        LOTS.c.book_id == bindparam("book_id"),
+        LOTS.c.origin == bindparam("origin"),
+        LOTS.c.reference == bindparam("reference"),
     )
 )
 _KEEP: Final = insert_into(PAYMENT_REFERENCES)
@@ -69,26 +75,25 @@ class Issue:
 
     @property
     def fingerprint(self) -> str:
-        """What must be the same when the reference comes again: whose, what, and how much."""
-        if self.pack is not None:
-            # The pack's units and price are the policy file's, which may have changed since.
-            return canonical([self.account, self.pack, self.currency]).decode()
-        expiry = None if self.expires_at is None else micros(self.expires_at)
-        return canonical([self.account, self.units, expiry]).decode()
+        """What must be the same when a payment is recorded again.
+
+        The pack's units and price are the policy file's, which may have changed since: they are no part of it.
+        """
+        return canonical([self.pack, self.currency]).decode()
 
 
 def issue(db: Db, asked: Issue, now: datetime) -> Issued:
-    """Bring a lot to life, once per origin and reference.
+    """Bring a lot to life: a purchase once per reference, given credits once per account, origin and reference.
 
     Raises:
-        IdempotencyConflict: the reference was used for other credits, or for another account.
+        IdempotencyConflict: the reference was used for other credits, or a purchase's for another account.
     """
     # The lock comes first, also where the reference turns out to be known: what is read must not be stale.
     book, now = lock_account(db, asked.account, now)
-    found = db.row(_FIND, origin=asked.origin, reference=asked.reference)
-    if found is not None:
+    before = _bought(db, book, asked) if asked.origin == PURCHASE else _given(db, book, asked)
+    if before is not None:
         save_book(db, book)
-        return _replayed(db, book, asked, found)
+        return replace(before, replayed=True)
     book.lots += 1
     lot = Lot(
         number=book.lots,
@@ -104,7 +109,8 @@ def issue(db: Db, asked: Issue, now: datetime) -> Issued:
     )
     kind = PURCHASE if asked.origin == PURCHASE else "credits"
     seq = post(db, book, draft_issue(lot, kind, now), now)
-    _keep(db, book, asked.origin, asked.reference, lot.number, seq, asked.fingerprint)
+    if asked.origin == PURCHASE:
+        _keep(db, book, PURCHASE, asked.reference, lot.number, seq, asked.fingerprint)
     save_book(db, book)
     return _issued(book.id, asked.account, lot)
 
@@ -164,18 +170,35 @@ def _keep(
     )
 
 
-def _replayed(db: Db, book: BookState, asked: Issue, found: tuple[int, int, int, str]) -> Issued:
+def _bought(db: Db, book: BookState, asked: Issue) -> Issued | None:
+    """Return what a payment has brought before, over all accounts: nobody's payment pays twice."""
+    found = db.row(_FIND, origin=PURCHASE, reference=asked.reference)
+    if found is None:
+        return None
     book_id, lot_no, _, request_hash = found
-    owner = book if book.id == book_id else read_book_by_id(db, book_id)
     lot = load_lot(db, book_id, lot_no)
-    if lot is None or owner is None or owner.hashed("payment", asked.fingerprint) != request_hash:
+    if (
+        lot is None
+        or book_id != book.id
+        or book.hashed("payment", asked.fingerprint) != request_hash
+    ):
         raise IdempotencyConflict(
-            f"reference `{asked.reference}` of {asked.origin} was used for other credits or another account"
+            f"payment `{asked.reference}` was recorded for another purchase, or for another account"
         )
-    issued = _issued(book_id, asked.account, lot)
-    return Issued(
-        **{**{name: getattr(issued, name) for name in Issued.__slots__}, "replayed": True}
-    )
+    return _issued(book_id, asked.account, lot)
+
+
+def _given(db: Db, book: BookState, asked: Issue) -> Issued | None:
+    """Return the credits that this account was given before under this origin and reference."""
+    row = db.row(_GIVEN, book_id=book.id, origin=asked.origin, reference=asked.reference)
+    lot = None if row is None else load_lot(db, book.id, int(row[0]))
+    if lot is None:
+        return None
+    if (lot.units, lot.expires_at, lot.priority) != (asked.units, asked.expires_at, asked.priority):
+        raise IdempotencyConflict(
+            f"reference `{asked.reference}` of {asked.origin} was used for other credits of this account"
+        )
+    return _issued(book.id, asked.account, lot)
 
 
 def _issued(book_id: int, account: str, lot: Lot) -> Issued:

@@ -29,11 +29,11 @@ class CreditMethods(Methods):
         priority: int = 0,
         session: HostSession | None = None,
     ) -> Issued:
-        """Give an account units that nobody paid for, once per origin and reference.
+        """Give an account units that nobody paid for, once per account, origin and reference.
 
         Raises:
             InvalidRequest: a value is not allowed, or they would have expired already.
-            IdempotencyConflict: the reference was used for other credits or another account.
+            IdempotencyConflict: the reference was used for other credits of this account.
         """
         if name(origin, "origin") in (PURCHASE, "refund", "carried_over"):
             raise InvalidRequest(
