@@ -5,7 +5,10 @@ directory, so a page may write files and open databases. A block that cannot run
 
     <!-- skip: next "needs a Stripe account" -->
 
-and is then reported as skipped, with that reason.
+and is then reported as skipped, with that reason. A YAML block whose first line names a file,
+`# policies.yaml`, is written to that file, so that the Python blocks after it can use it. A console
+block's lines that begin with `$ comptroller` run too, and must end with exit code 0, or with the
+one that the line names: `# exits 1`.
 
 This file stands at the root because README.md does: a conftest hook sees only what is below it.
 """
@@ -13,18 +16,21 @@ This file stands at the root because README.md does: a conftest hook sees only w
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from sybil import Sybil
-from sybil.parsers.markdown import PythonCodeBlockParser, SkipParser
+from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
 from xdist.scheduler import LoadScopeScheduling
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from sybil import Document, Region
+    from sybil import Document, Example, Region
     from xdist.remote import Producer
 
 
@@ -41,6 +47,29 @@ class ReasonedSkipParser(SkipParser):
             yield region
 
 
+def write_file(example: Example) -> None:
+    """Write a block that names a file to that file."""
+    if named := re.match(r"# ([\w.-]+)\n", example.parsed):
+        Path(named[1]).write_text(example.parsed, encoding="utf-8")
+
+
+def run_commands(example: Example) -> str | None:
+    """Run the commands of a console block. An answer is what is wrong."""
+    for line in re.findall(r"^\$ (comptroller .*)$", example.parsed, re.MULTILINE):
+        command, _, remark = line.partition("  # ")
+        wanted = re.search(r"exits (\d)", remark)
+        code = run(shlex.split(command)[1:])
+        if code != int(wanted[1] if wanted else 0):
+            return f"`{command}` ended with exit code {code}"
+    return None
+
+
+def run(arguments: list[str]) -> int:
+    from quota.edges import cli  # noqa: PLC0415 - pytest itself does not need it
+
+    return cli.run(arguments)
+
+
 def enter_page(namespace: dict[str, Any]) -> None:
     namespace["__name__"] = "__page__"
     namespace["_left"] = os.getcwd()  # noqa: PTH109 - a string, to go back to
@@ -54,8 +83,13 @@ def leave_page(namespace: dict[str, Any]) -> None:
 
 
 pytest_collect_file = Sybil(
-    parsers=[PythonCodeBlockParser(), ReasonedSkipParser()],
-    patterns=["README.md", "docs/**/*.md"],
+    parsers=[
+        PythonCodeBlockParser(),
+        CodeBlockParser("yaml", write_file),
+        CodeBlockParser("console", run_commands),
+        ReasonedSkipParser(),
+    ],
+    patterns=["README.md", "docs/*.md", "docs/**/*.md"],
     setup=enter_page,
     teardown=leave_page,
 ).pytest()
