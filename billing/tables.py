@@ -343,6 +343,7 @@ class PaymentReference(Table, table=True):
             ["book_id", "lot_no"], [f"{PREFIX}lot.book_id", f"{PREFIX}lot.number"]
         ),
         _of_record(),
+        Index(f"{PREFIX}payment_reference_book", "book_id"),
     )
     origin: str = Field(sa_column=words("origin", primary_key=True))
     reference: str = Field(sa_column=words("reference", primary_key=True))

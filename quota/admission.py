@@ -287,12 +287,8 @@ def _write(db: Db, book: BookState, looked: Look, readings: Readings) -> Granted
         plan=case.rules.plan,
         operation=ask.operation,
         member=member,
-        transfers=tuple(
-            hold_units(parse_lot_id(part.lot_id)[1], part.units, number)
-            for part in decision.allocations
-            if part.lot_id is not None
-        ),
-        lines=_lines(decision, now),
+        transfers=grant_transfers(decision, number),
+        lines=grant_lines(decision, now),
     )
     _keep_rates(book, decision, now)
     seq = post(db, book, draft, now)
@@ -371,7 +367,17 @@ def _facts(
     }
 
 
-def _lines(decision: Decision, now: datetime) -> tuple[Line, ...]:
+def grant_transfers(decision: Decision, number: int) -> tuple[Transfer, ...]:
+    """Return the transfers of a grant: units of lots are set aside."""
+    return tuple(
+        hold_units(parse_lot_id(part.lot_id)[1], part.units, number)
+        for part in decision.allocations
+        if part.lot_id is not None
+    )
+
+
+def grant_lines(decision: Decision, now: datetime) -> tuple[Line, ...]:
+    """Return what a grant's record says in lines: each allocation with its share of the estimate."""
     if not decision.allocations:
         return (Line(gpu_estimated_micro_usd=decision.gpu_cost_micro_usd),)
     shares = split_cost(decision.gpu_cost_micro_usd, [part.units for part in decision.allocations])

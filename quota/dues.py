@@ -49,10 +49,11 @@ def draft_dues(
             end = End.of_expiry(grant, charge=not hold.returns)
             yield Due(draft_end(book, grant, end, lots, at), end)
         elif lots.get(number).available > 0:
-            yield Due(_expiry(lots, number, at), None)
+            yield Due(draft_lot_expiry(lots, number, at), None)
 
 
-def _expiry(lots: LotsInHand, number: int, at: datetime) -> Draft:
+def draft_lot_expiry(lots: LotsInHand, number: int, at: datetime) -> Draft:
+    """Draft the expiry of what is available of a lot. `lots` is kept up to date."""
     lot: Lot = lots.get(number)
     units = lot.available
     transfers, breakage = lot_rules.expire(lot, units)

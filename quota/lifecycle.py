@@ -199,7 +199,7 @@ def book_attempt(
         draft,
         once=f"attempt:{grant.number}:{attempt}",
         transfers=tuple(gpu_transfers(chart.GPU_CRASHED, cost, grant.number)),
-        lines=_gpu_lines(grant, cost, 0),
+        lines=gpu_lines(grant, cost, 0),
     )
     seq = post(db, book, draft, locked.now)
     db.run(
@@ -337,8 +337,9 @@ def _late(
         facts["budgets"] = _overrun(db, locked, then, cost - grant.gpu_cost_micro_usd)
         transfers += gpu_transfers(chart.GPU_UNREPORTED, -grant.gpu_cost_micro_usd, grant.number)
         transfers += gpu_transfers(chart.GPU_LATE, cost, grant.number)
-        lines = _gpu_lines(grant, cost, -grant.gpu_cost_micro_usd)
-    moves, charges = _charge(locked, db, charged, now)
+        lines = gpu_lines(grant, cost, -grant.gpu_cost_micro_usd)
+    lots = LotsInHand(db, book.id, locked.picture.lots)
+    moves, charges = charge_now(grant.number, charged, lots, now)
     facts["charged"] = [part.units for part in charged]
     draft = _of_grant("late", grant, now, facts)
     draft = replace(
@@ -384,17 +385,17 @@ def _charged_late(
     return wanted if still_fits(rules, request, circumstances, wanted, state, now) else ()
 
 
-def _charge(
-    locked: Locked, db: Db, charged: tuple[Allocation, ...], now: datetime
+def charge_now(
+    grant_no: int, charged: tuple[Allocation, ...], lots: LotsInHand, now: datetime
 ) -> tuple[list[Transfer], tuple[Line, ...]]:
+    """Return the transfers and lines by which these allocations are taken now, without a hold."""
     transfers: list[Transfer] = []
     lines: list[Line] = []
-    lots = LotsInHand(db, locked.book.id, locked.picture.lots)
     for part in charged:
         line = Line(source=part.source, units=part.units, counts_at=now, currency=part.currency)
         if part.lot_id is not None:
             lot = lots.get(parse_lot_id(part.lot_id)[1])
-            moves, revenue = lot_rules.use_now(lot, part.units, locked.grant.number)
+            moves, revenue = lot_rules.use_now(lot, part.units, grant_no)
             lots.apply(moves)
             transfers.extend(moves)
             line = replace(
@@ -457,9 +458,10 @@ def _overrun(db: Db, locked: Locked, then: PolicySet, more_micro_usd: int) -> li
     return [charge(db, name, then.budgets[name].read.window, over, locked.now) for name in known]
 
 
-def _gpu_lines(
+def gpu_lines(
     grant: GrantFacts, cost_micro_usd: int, unreported_micro_usd: int
 ) -> tuple[Line, ...]:
+    """Return the lines of a GPU cost, in micro-dollars, divided over what the grant took."""
     units = [part.units for part in grant.allocations]
     if not units:
         return (Line(gpu_micro_usd=cost_micro_usd, gpu_unreported_micro_usd=unreported_micro_usd),)

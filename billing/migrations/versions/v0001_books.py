@@ -353,6 +353,12 @@ def _create_ledger() -> None:
         ),
         sa.PrimaryKeyConstraint("origin", "reference"),
     )
+    op.create_index(
+        "comptroller_payment_reference_book",
+        "comptroller_payment_reference",
+        ["book_id"],
+        unique=False,
+    )
 
 
 def _create_grants() -> None:
