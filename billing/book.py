@@ -1,8 +1,9 @@
 """A book: one account's chain of records.
 
-Each record's hash covers the book, its place in it, the hash before it and the exact bytes that are stored. It is
-extended in the transaction that posts, under the lock on the book's row, so that order in a book is order of commit and
-has no gaps. Verification recomputes it all from the stored bytes, never from columns that were parsed and written again.
+Each record's hash covers the book, its place in it, the hash before it and the exact bytes that are stored. It
+is extended in the transaction that posts, under the lock on the book's row, so that order in a book is order of
+commit and has no gaps. Verification recomputes it all from the stored bytes, never from columns that were
+parsed and written again.
 """
 
 from __future__ import annotations

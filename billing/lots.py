@@ -1,8 +1,9 @@
 """Lots: the credits that one purchase or promotion gave, and the money in them. Pure arithmetic.
 
-Every used unit names its lot, and every cent of a lot's price ends in revenue, breakage or a refund, whatever the order
-of use, expiry and refund. For N units at price p, R(k) = p*k // N. Used cents after k units are R(k); removed cents after
-x units left are p - R(N-x): slicing from both ends. Events post differences, so the sum closes exactly.
+Every used unit names its lot, and every cent of a lot's price ends in revenue, breakage or a refund, whatever
+the order of use, expiry and refund. For N units at price p, R(k) = p*k // N. Used cents after k units are R(k);
+removed cents after x units left are p - R(N-x): slicing from both ends. Events post differences, so the sum
+closes exactly.
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ def revoke(lot: Lot, units: int, grant_no: int | None = None) -> tuple[list[Tran
 
 
 def carry_over(lot: Lot, units: int, into: int, grant_no: int) -> tuple[list[Transfer], int]:
-    """Return the transfers that move unused units to a new lot at the same price basis, and their money in minor units."""
+    """Return the transfers that move unused units to a new lot at the same price basis, and the money (minor units)."""
     amount = lot.remove_minor(units)
     moved = _units(lot.number, chart.lot_units(into), units, Phase.SINGLE, grant_no)
     return [

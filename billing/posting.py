@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 SALT_BYTES: Final = 16
 LINE_FIELDS: Final = tuple(
     name
-    for name in LINES.c.keys()
+    for name in LINES.c.keys()  # noqa: SIM118 - a collection of columns, not a dict
     if name
     not in ("book_id", "seq", "idx", "kind", "at", "grant_no", "plan", "operation", "member")
 )

@@ -87,6 +87,6 @@ def check_known(connection: Connection) -> None:
         ]
         if strangers:
             raise SchemaMismatch(
-                f"the database has tables such as `{sorted(strangers)[0]}` without a schema version: "
+                f"the database has tables such as `{min(strangers)}` without a schema version: "
                 "it was not made by Comptroller's migrations"
             )

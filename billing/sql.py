@@ -1,8 +1,9 @@
 """SQL written once, compiled once: statements of SQLAlchemy Core, run on the driver's own cursor.
 
-An admission is a dozen small statements. SQLAlchemy's execution costs several times what SQLite takes for one, so each
-statement is compiled once per dialect, and then costs a dictionary look-up and the driver's call. Types are converted by
-the columns' own types, so that the statement's text and its values stay the same on every database.
+An admission is a dozen small statements. SQLAlchemy's execution costs several times what SQLite takes for one,
+so each statement is compiled once per dialect, and then costs a dictionary look-up and the driver's call. Types
+are converted by the columns' own types, so that the statement's text and its values stay the same on every
+database.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ class Statement:
 
 def insert_into(table: Table) -> Statement:
     """Return the statement that inserts one whole row."""
-    return Statement(insert(table).values({name: bindparam(name) for name in table.c.keys()}))
+    return Statement(
+        insert(table).values({name: bindparam(name) for name in map(str, table.c.keys())})
+    )
 
 
 class _Compiled:

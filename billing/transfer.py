@@ -40,7 +40,7 @@ class Transfer:
 
 @dataclass(slots=True)
 class LotDelta:
-    """What transfers change in one lot's balance: units in, used, gone (expired or revoked) and held; money in and out."""
+    """What transfers change in one lot's balance: units in, used, gone (expired, revoked), held; money in, out."""
 
     units_in: int = 0
     units_used: int = 0

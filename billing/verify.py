@@ -138,7 +138,9 @@ class LedgerAudit:
             self._accounts[chart.money(account, lot.currency)] = lot.currency
         self._accounts[chart.lot_units(lot.number)] = chart.CREDIT
         self._accounts[chart.lot_deferred(lot.number)] = lot.currency
-        if entry.kind == PURCHASE:  # given credits are once per account: the record's key sees to it
+        if (
+            entry.kind == PURCHASE
+        ):  # given credits are once per account: the record's key sees to it
             self._references[lot.origin, lot.reference] = lot.number, entry.seq
 
     def _check_transfer(self, entry: Entry, index: int, transfer: Transfer) -> None:

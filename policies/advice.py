@@ -98,8 +98,11 @@ def _chances(case: _Case, now: datetime) -> Iterator[datetime]:
         at = limit.next_chance(_weighing(asked, 0), case.history, now)
         if at is not None:
             yield at
+    divided = False
     for source in case.rules.sources:
-        units = case.rules.units(source, case.request.attributes)
+        # Where a source before it may pay for a part, each unit that comes back may be the one that lacked.
+        units = 1 if divided else case.rules.units(source, case.request.attributes)
+        divided = divided or source.split
         at = source.next_chance(_weighing(asked, units), case.history, now)
         if at is not None:
             yield at
@@ -169,13 +172,10 @@ def _buy(case: _Case) -> Iterator[Offer]:
 def _smaller(case: _Case) -> Iterator[Offer]:
     """Offer the heaviest request that differs in one attribute and would be granted."""
     operation = case.rules.operation
-    tried = 0
-    for attributes in sorted(_lighter(case, operation), key=lambda pair: -pair[0]):
-        tried += 1
-        if tried > SMALLER_MAX:
-            return
-        if case.granted(replace(case.request, attributes=attributes[1])):
-            yield Offer("smaller", attributes=attributes[1], units=attributes[0])
+    heaviest_first = sorted(_lighter(case, operation), key=lambda pair: -pair[0])
+    for units, attributes in heaviest_first[:SMALLER_MAX]:
+        if case.granted(replace(case.request, attributes=attributes)):
+            yield Offer("smaller", attributes=attributes, units=units)
             return
 
 

@@ -44,7 +44,7 @@ def json_schema() -> dict[str, Any]:
 
 
 def _any_kind(
-    kinds: Mapping[str, type[Limit] | type[Source]], definitions: dict[str, Any]
+    kinds: Mapping[str, type[Limit | Source]], definitions: dict[str, Any]
 ) -> dict[str, Any]:
     """Describe a list's items: one of the installed kinds, told apart by `kind`."""
     refs = []
@@ -62,7 +62,7 @@ def _any_kind(
     return {"anyOf": refs}
 
 
-def _first_line(policy: type[Limit] | type[Source]) -> str:
+def _first_line(policy: type[Limit | Source]) -> str:
     return (inspect.getdoc(policy) or policy.__name__).partition("\n")[0]
 
 

@@ -99,7 +99,7 @@ class Limit(Policy):
         """Whether it is consulted with sources only."""
         return False
 
-    def check(self, asked: Asked, state: State, now: datetime) -> Check:
+    def check(self, asked: Asked, state: State, now: datetime) -> Check:  # noqa: ARG002 - for subclasses
         """Decide whether the request is within the limit."""
         raise TypeError(f"policy kind `{self.kind}` does not define `check`")
 
@@ -138,7 +138,7 @@ class Source(Policy):
 
     split: Flag = Field(default=False, description="Whether it may pay for a part of a request.")
 
-    def check(self, asked: Asked, state: State, now: datetime) -> Check:
+    def check(self, asked: Asked, state: State, now: datetime) -> Check:  # noqa: ARG002 - for subclasses
         """Say what was used and what the limit is, and whether the units asked for are available."""
         raise TypeError(f"policy kind `{self.kind}` does not define `check`")
 

@@ -64,13 +64,13 @@ def exact(value: object, name: str, *, most: int) -> Decimal:
     Raises:
         InvalidRequest: it is not a number, is NaN or infinite, negative or above `most`.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, Decimal)) and not _is_float(value):
+    if isinstance(value, bool) or not (isinstance(value, (int, Decimal)) or _is_float(value)):
         raise InvalidRequest(f"{name} must be a number, not `{value!r:.80}`")
     number = Decimal(str(value)) if _is_float(value) else Decimal(value)  # type: ignore[arg-type]
     if number.is_finite() and number.as_tuple().exponent < -DECIMALS_MAX:  # type: ignore[operator]
         raise InvalidRequest(f"{name} must have at most {DECIMALS_MAX} decimal places")
     if not number.is_finite() or number < 0 or number > most:
-        raise InvalidRequest(f"{name} must be between 0 and {most}, not `{str(value):.80}`")
+        raise InvalidRequest(f"{name} must be between 0 and {most}, not `{value!s:.80}`")
     return number
 
 
@@ -89,9 +89,6 @@ def _is_float(value: object) -> bool:
 
 
 def _short(number: int) -> str:
-    text = (
-        str(number)
-        if abs(number) < 10**30
-        else f"{'-' if number < 0 else ''}a number of over 30 digits"
-    )
-    return text
+    if abs(number) < 10**30:
+        return str(number)
+    return f"{'-' if number < 0 else ''}a number of over 30 digits"

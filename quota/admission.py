@@ -19,6 +19,7 @@ from billing.draft import Draft, Line
 from billing.lots import hold as hold_units
 from billing.posting import BookState, lock_book, open_book, post, read_book, remember, save_book
 from billing.sql import Db, Statement, insert_into
+from billing.transfer import Transfer
 from policies.advice import Advice, advise
 from policies.decision import Decision
 from policies.errors import DeadlinePassed, IdempotencyConflict, InvalidRequest

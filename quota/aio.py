@@ -1,8 +1,9 @@
 """The same methods, awaited.
 
-Rules have neither sync nor async, and neither has the SQL: it is written once, over a connection. Here each call runs in
-a worker thread; with the host's own `AsyncSession` it runs on that session's connection, by `run_sync`. (An async SQLite
-driver measured ten times slower than the ordinary one in a thread: it hops threads at every statement.)
+Rules have neither sync nor async, and neither has the SQL: it is written once, over a connection. Here each
+call runs in a worker thread; with the host's own `AsyncSession` it runs on that session's connection, by
+`run_sync`. (An async SQLite driver measured ten times slower than the ordinary one in a thread: it hops threads
+at every statement.)
 """
 
 from __future__ import annotations

@@ -40,9 +40,11 @@ def draft_dues(
         for hold in holds
         if hold.expires_at <= now
     ]
-    for lot in lots.all():
-        if lot.expires_at is not None and lot.expires_at <= now:
-            events.append((max(lot.expires_at, lot.created_at, book.at), 1, lot.number, None))
+    events.extend(
+        (max(lot.expires_at, lot.created_at, book.at), 1, lot.number, None)
+        for lot in lots.all()
+        if lot.expires_at is not None and lot.expires_at <= now
+    )
     for at, _, number, hold in sorted(events, key=lambda event: event[:3]):
         if hold is not None:
             grant = grant_of(number)

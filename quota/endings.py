@@ -243,7 +243,7 @@ def allocation_from(book_id: int, part: list[Any]) -> Allocation:
 def delivered_units(
     grant: GrantFacts, rules: Ruleset, delivered: Mapping[str, AttributeValue]
 ) -> tuple[int, ...]:
-    """Return what each allocation keeps if only this was delivered: re-weighed in the same order, never above what is held."""
+    """Return what each allocation keeps if only this was delivered: re-weighed in order, never above what is held."""
     left, kept = Fraction(1), []
     for allocation in grant.allocations:
         source = next(source for source in rules.sources if source.label == allocation.source)

@@ -1,7 +1,8 @@
 """The Comptroller: limits and books joined in one step.
 
-Each method checks its arguments, opens a transaction (or joins the host's), and calls the one module that does the work;
-nothing is decided here. The way of an admission: `quota.admission` looks and grants, `policies.waterfall` decides.
+Each method checks its arguments, opens a transaction (or joins the host's), and calls the one module that does
+the work; nothing is decided here. The way of an admission: `quota.admission` looks and grants,
+`policies.waterfall` decides.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ if TYPE_CHECKING:
 class Comptroller(RequestMethods, AccountMethods, CreditMethods, QuestionMethods, AuditMethods):
     """Answers, for every generation that a user asks for: how much is allowed, out of what, at what GPU cost.
 
-    Safe for several threads and several processes on one database. Every method that writes takes `session=`, the host's
-    own SQLAlchemy session: what is written commits or rolls back with it.
+    Safe for several threads and several processes on one database. Every method that writes takes `session=`,
+    the host's own SQLAlchemy session: what is written commits or rolls back with it.
     """
 
     def __init__(self, *, policy_file: PolicyFile, db: Store, clock: Clock) -> None:
@@ -48,7 +49,7 @@ class Comptroller(RequestMethods, AccountMethods, CreditMethods, QuestionMethods
         redis: str | None = None,
         clock: Clock | None = None,
         migrate: Literal["auto", "check"] = "auto",
-    ) -> Comptroller:
+    ) -> Self:
         """Open the books.
 
         Args:
@@ -86,7 +87,7 @@ class Comptroller(RequestMethods, AccountMethods, CreditMethods, QuestionMethods
         self._denials.close()
         self._db.close()
 
-    def __enter__(self) -> Comptroller:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

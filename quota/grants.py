@@ -118,8 +118,8 @@ class Ending:
 class Job:
     """A live grant inside `with comptroller.job(...)`: set what the end of the work will report.
 
-    `gpu_seconds`: time on the GPU. `gpu`: its type, if another than the operation's. `delivered`: attributes of what was
-    delivered, if less than asked for.
+    `gpu_seconds`: time on the GPU. `gpu`: its type, if another than the operation's. `delivered`: attributes of
+    what was delivered, if less than asked for.
     """
 
     grant: Grant

@@ -302,18 +302,19 @@ def _sums(shapes: tuple[tuple[int, bool, str], ...]) -> Statement:
             _TAKEN,
             LINE.c.counts_at >= bindparam(f"since_{index}"),
         )
-        total = total.where(*_narrowed(sources, f"{index}_", of_member, measure, index))
+        total = total.where(*_narrowed((sources, of_member, measure), index))
         columns.append(total.scalar_subquery())
     return Statement(select(*columns))
 
 
-def _narrowed(sources: int, prefix: str, of_member: bool, measure: str, index: int) -> list[Any]:
+def _narrowed(shape: tuple[int, bool, str], index: int) -> list[Any]:
+    sources, of_member, measure = shape
     conditions: list[Any] = []
     if sources == 1:
-        conditions.append(LINE.c.source == bindparam(f"source_{prefix}0"))
+        conditions.append(LINE.c.source == bindparam(f"source_{index}_0"))
     elif sources > 1:
         conditions.append(
-            LINE.c.source.in_([bindparam(f"source_{prefix}{place}") for place in range(sources)])
+            LINE.c.source.in_([bindparam(f"source_{index}_{place}") for place in range(sources)])
         )
     if of_member:
         conditions.append(LINE.c.member == bindparam(f"member_{index}"))

@@ -30,12 +30,17 @@ _NAME: Final = Statement(
 )
 
 
-def record_body(db: Db, book_id: int, seq: int) -> dict[str, Any]:
-    """Return what a record says."""
+def record_body_bytes(db: Db, book_id: int, seq: int) -> bytes:
+    """Return the exact bytes of a record."""
     row = db.row(_BODY, book_id=book_id, seq=seq)
     if row is None:
         raise LookupError(f"book {book_id} has no record {seq}")
-    return dict(json.loads(bytes(row[0])))
+    return bytes(row[0])
+
+
+def record_body(db: Db, book_id: int, seq: int) -> dict[str, Any]:
+    """Return what a record says."""
+    return dict(json.loads(record_body_bytes(db, book_id, seq)))
 
 
 def record_facts(db: Db, book_id: int, seq: int) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """The database: connections, transactions and what their errors mean.
 
-A transaction of ours on SQLite begins with BEGIN IMMEDIATE if it writes, so that it waits for its turn before it reads
-anything, and with BEGIN if it only reads, so that it reads one snapshot and takes no lock. In the host's session we never
-commit nor roll back: a savepoint makes each of our calls all or nothing inside the host's transaction.
+A transaction of ours on SQLite begins with BEGIN IMMEDIATE if it writes, so that it waits for its turn before
+it reads anything, and with BEGIN if it only reads, so that it reads one snapshot and takes no lock. In the
+host's session we never commit nor roll back: a savepoint makes each of our calls all or nothing inside the
+host's transaction.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The operator's ceiling on GPU spend per day, over all accounts. It takes estimates; overruns are debited when known."""
+"""The operator's ceiling on GPU spend per day, over all accounts.
+
+It takes estimates; overruns are debited when known.
+"""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ class SpendLimit(Limit):
 
     kind: Literal["spend"] = "spend"
     limit: MinorByCurrency = Field(
-        description="Minor units of money (2000 is $20.00), or {usd: 2000, eur: 1800}. Lots in other currencies stay unused."
+        description="Minor units of money (2000 is $20.00), or {usd: 2000, eur: 1800}. Other currencies stay unused."
     )
     per: LengthOfTime = Field(description="The window's length: 24h, 7d, 1mo, ...")
     window: WindowKind = Field(default="rolling", description="rolling or calendar.")

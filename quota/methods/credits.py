@@ -8,7 +8,7 @@ from billing.purchases import PURCHASE, Refund
 from policies.errors import InvalidRequest
 from policies.instants import as_utc
 from policies.units import whole
-from quota import credits
+from quota import credits as lots
 from quota.ask import name, text
 from quota.credits import Issue, Issued
 from quota.ids import parse_lot_id
@@ -56,7 +56,7 @@ class CreditMethods(Methods):
             priority=whole(priority, "priority", least=-1000, most=1000),
         )
         with self._db.writing(session) as db:
-            return credits.issue(db, issue, now)
+            return lots.issue(db, issue, now)
 
     def record_purchase(
         self,
@@ -92,7 +92,7 @@ class CreditMethods(Methods):
             priority=bought.priority,
         )
         with self._db.writing(session) as db:
-            return credits.issue(db, issue, now)
+            return lots.issue(db, issue, now)
 
     def refund_lot(
         self, lot_id: str, *, reference: str, session: HostSession | None = None
@@ -106,4 +106,4 @@ class CreditMethods(Methods):
         """
         ids = parse_lot_id(lot_id)
         with self._db.writing(session) as db:
-            return credits.refund(db, ids, text(reference, "reference", most=200), self._clock())
+            return lots.refund(db, ids, text(reference, "reference", most=200), self._clock())

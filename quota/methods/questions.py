@@ -79,7 +79,7 @@ class QuestionMethods(Methods):
     def grants(
         self, account: str, *, open_only: bool = False, most: int = 100, before: int = LAST
     ) -> list[Grant]:
-        """Return an account's grants, the newest first: at most `most`, with a number below `before`; or the open ones."""
+        """Return an account's grants, the newest first: at most `most`, numbered below `before`; or the open ones."""
         account, now = name(account, "account"), self._clock()
         with self._db.reading() as db:
             book = read_book(db, account)

@@ -1,4 +1,5 @@
-"""The pure decision: four limits, an allowance and full findings, against the `limits` library doing four limits in memory.
+"""The pure decision: four limits, an allowance and full findings, against the `limits` library doing four
+limits in memory.
 
 `limits` has three strategies; the moving window is the one that is exact, as ours are.
 """
