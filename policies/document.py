@@ -126,9 +126,9 @@ def _path(value: Any, loc: PathTo) -> tuple[PathTo, bool]:
     for step in loc:
         if step == "[key]":
             return tuple(path), True
-        if (isinstance(value, Mapping) and step in value) or (
-            isinstance(value, Sequence) and isinstance(step, int) and step < len(value)
-        ):
+        if isinstance(value, Mapping) and step in value:  # noqa: SIM114 - two types of index
+            value = value[step]
+        elif isinstance(value, Sequence) and isinstance(step, int) and step < len(value):
             value = value[step]
         else:
             continue
