@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from sqlalchemy import Engine, create_engine
 from sqlalchemy.pool import StaticPool
@@ -46,6 +46,8 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 
 class ReplayDisagrees(ComptrollerError):  # noqa: N818 - what it says
     """The engine's answers and its books do not add up to the same totals."""
+
+    exit_code: ClassVar[int] = 1
 
 
 @dataclass(slots=True)

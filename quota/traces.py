@@ -203,8 +203,8 @@ def _row(
     attributes: dict[str, object] = {}
     seconds: Decimal | None = None
     try:
-        attributes = _attributes(policy_set, operation, given)
-        seconds = _seconds(gpu_seconds)
+        attributes = typed_attributes(policy_set, operation, given)
+        seconds = seconds_of(gpu_seconds)
     except InvalidRequest as error:
         fault = str(error)
     return Row(
@@ -222,7 +222,7 @@ def _row(
     )
 
 
-def _attributes(policy_set: PolicySet, operation: str, given: Cells) -> dict[str, object]:
+def typed_attributes(policy_set: PolicySet, operation: str, given: Cells) -> dict[str, object]:
     """Return the cells in their attributes' types. An empty one is left out for its default."""
     declared = policy_set.operations.get(operation)
     kinds = {} if declared is None else declared.attributes
@@ -249,7 +249,7 @@ def _typed(name: str, cell: str, kind: str) -> object:
     return number
 
 
-def _seconds(cell: str) -> Decimal | None:
+def seconds_of(cell: str) -> Decimal | None:
     """Return a time on the GPU, in seconds; None where there is none."""
     if not cell.strip():
         return None

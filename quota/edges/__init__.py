@@ -1,0 +1,1 @@
+"""The edges: where Comptroller meets people and other programs."""

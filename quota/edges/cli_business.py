@@ -1,0 +1,186 @@
+"""`comptroller statement`, `report` and `audit`: what happened, for people, spreadsheets and audits."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+
+import typer
+
+from billing.render import render, tables
+from policies.errors import InvalidRequest
+from policies.instants import add_months, zone_named
+from quota.clock import system_clock
+from quota.edges import cli_account
+from quota.edges.common import (
+    DATABASE_DEFAULT,
+    FOUND,
+    POLICIES_DEFAULT,
+    Account,
+    AsJson,
+    Database,
+    Policies,
+    console,
+    escaped,
+    instant,
+    opened,
+    print_json,
+    say,
+)
+
+if TYPE_CHECKING:
+    from billing.report import Report
+    from billing.statement import Statement
+
+audit = typer.Typer(
+    help="Prove the books, and hand them over.", no_args_is_help=True, rich_markup_mode="rich"
+)
+MICROSECOND: Final = timedelta(microseconds=1)
+LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+Since = Annotated[
+    str | None, typer.Option("--since", metavar="TIME", help="From this time on (UTC).")
+]
+Until = Annotated[
+    str | None, typer.Option("--until", metavar="TIME", help="Before this time (UTC).")
+]
+Month = Annotated[
+    str | None, typer.Option("--month", metavar="YYYY-MM", help="One calendar month.")
+]
+Format = Annotated[
+    Literal["table", "csv", "json"] | None,
+    typer.Option("--format", "-f", help="For people, spreadsheets or machines."),
+]
+
+
+def add_to(root: typer.Typer) -> None:
+    """Add the commands of the top level."""
+    root.command()(statement)
+    root.command()(report)
+
+
+@cli_account.app.command()
+def statement(
+    account: Account,
+    since: Since = None,
+    until: Until = None,
+    month: Month = None,
+    form: Format = None,
+    database: Database = DATABASE_DEFAULT,
+    policies: Policies = POLICIES_DEFAULT,
+    as_json: AsJson = False,
+) -> None:
+    """Print an account's statement: every line dated, what it took, earned and cost.
+
+    Without a period: everything up to now. Exits with 1 where it disagrees with the books.
+
+    [dim]Example: comptroller statement u_42 --month 2026-09 --format csv[/dim]
+    """
+    start, end = _period(since, until, month, "UTC", LONG_AGO)
+    with opened(database, policies) as comptroller:
+        found = comptroller.statement(account, start, end)
+    _print(found, form, as_json=as_json)
+
+
+def report(
+    month: Month = None,
+    since: Since = None,
+    until: Until = None,
+    by: Annotated[
+        str,
+        typer.Option(
+            "--by", help="Any of plan, operation, source, account, member, currency, day or month."
+        ),
+    ] = "plan,operation",
+    timezone: Annotated[
+        str, typer.Option("--timezone", help="Whose days and months these are.")
+    ] = "UTC",
+    form: Format = None,
+    database: Database = DATABASE_DEFAULT,
+    policies: Policies = POLICIES_DEFAULT,
+    as_json: AsJson = False,
+) -> None:
+    """Report the business: units, GPU cost, revenue, margin, and unearned money rolled forward.
+
+    Without a period: this month. Exits with 1 where it disagrees with the books.
+
+    [dim]Example: comptroller report --month 2026-09 --by plan,operation,source[/dim]
+    """
+    zone = zone_named(timezone)
+    this_month = system_clock().astimezone(zone).replace(
+        day=1, hour=0, minute=0, second=0, microsecond=0
+    )  # fmt: skip
+    start, end = _period(since, until, month, timezone, this_month.astimezone(UTC))
+    names = [name.strip() for name in by.split(",") if name.strip()]
+    with opened(database, policies) as comptroller:
+        found = comptroller.report(start, end, names, timezone)
+    _print(found, form, as_json=as_json)
+
+
+@audit.command()
+def verify(
+    database: Database = DATABASE_DEFAULT,
+    policies: Policies = POLICIES_DEFAULT,
+    as_json: AsJson = False,
+) -> None:
+    """Re-derive everything from the chained records, and report each discrepancy.
+
+    Exits with 1 where there is any.
+
+    [dim]Example: comptroller audit verify --database sqlite:///comptroller.db[/dim]
+    """
+    with opened(database, policies) as comptroller:
+        found = comptroller.verify()
+    if as_json:
+        print_json({"sound": not found, "discrepancies": found})
+    else:
+        for each in found:
+            say(f"[red]{escaped(each)}[/red]")
+        if found:
+            say(f"[bold red]{len(found)} discrepancies[/bold red]")
+        else:
+            say("[green]the books are sound[/green]: every record, balance and lot adds up")
+    if found:
+        raise typer.Exit(FOUND)
+
+
+def _print(found: Statement | Report, form: str | None, *, as_json: bool) -> None:
+    how = form or ("json" if as_json else "table")
+    if how == "table":
+        for table in tables(found):
+            console().print(table)
+    else:
+        text = render(found, how)
+        sys.stdout.write(text if text.endswith("\n") or not text else text + "\n")
+    if found.check.ok:
+        if how == "table":
+            say("[green]agrees with the books to the unit and the cent[/green]")
+        return
+    for problem in found.check.problems:
+        console(stderr=True).print(f"disagrees with the books: {escaped(problem)}", soft_wrap=True)
+    raise typer.Exit(FOUND)
+
+
+def _period(
+    since: str | None, until: str | None, month: str | None, timezone: str, default: datetime
+) -> tuple[datetime, datetime]:
+    """Return the period that was asked for: a month, or from one time to another."""
+    if month is not None:
+        if since is not None or until is not None:
+            raise InvalidRequest("give --month, or --since and --until, not both")
+        return _month(month, timezone)
+    start: Any = instant(since, "since") or default
+    # What happens at this very instant is asked for too.
+    return start, instant(until, "until") or system_clock() + MICROSECOND
+
+
+def _month(text: str, timezone: str) -> tuple[datetime, datetime]:
+    try:
+        first = datetime.strptime(text, "%Y-%m")  # noqa: DTZ007 - a month of whatever zone
+    except ValueError:
+        raise InvalidRequest(f"--month `{text:.20}` is no month: write 2026-09") from None
+    zone = zone_named(timezone)
+    start = first.replace(tzinfo=zone)
+    end = add_months(first.replace(tzinfo=UTC), 1).replace(tzinfo=zone)
+    return start.astimezone(UTC), end.astimezone(UTC)

@@ -1,0 +1,203 @@
+"""`comptroller sweep`, `doctor` and `db`: keeping it running."""
+
+from __future__ import annotations
+
+import platform
+import signal
+import sqlite3
+import threading
+from contextlib import closing
+from typing import Annotated, Final
+
+import typer
+
+from policies.errors import (
+    ComptrollerError,
+    InvalidRequest,
+    PolicyError,
+    SchemaMismatch,
+    StoreUnavailable,
+)
+from policies.instants import Length
+from policies.policy_set import PolicySet
+from quota.edges.common import (
+    DATABASE_DEFAULT,
+    FOUND,
+    POLICIES_DEFAULT,
+    SERVICE_DOWN,
+    AsJson,
+    Database,
+    Policies,
+    console,
+    escaped,
+    must_exist,
+    opened,
+    print_json,
+    say,
+)
+from quota.store import Store
+from quota.version import ENGINE
+
+db = typer.Typer(help="The database's schema.", no_args_is_help=True, rich_markup_mode="rich")
+OK: Final = "ok"
+WARNING: Final = "warning"
+WRONG: Final = "wrong"
+MARKS: Final = {OK: "[green]✓[/green]", WARNING: "[yellow]![/yellow]", WRONG: "[red]✗[/red]"}
+
+
+def add_to(root: typer.Typer) -> None:
+    """Add the commands of the top level."""
+    root.command()(sweep)
+    root.command()(doctor)
+
+
+def sweep(
+    every: Annotated[
+        str | None,
+        typer.Option("--every", metavar="LENGTH", help="Again and again: 30s. Ends on SIGTERM."),
+    ] = None,
+    database: Database = DATABASE_DEFAULT,
+    policies: Policies = POLICIES_DEFAULT,
+    as_json: AsJson = False,
+) -> None:
+    """Write down what has fallen due on quiet accounts: expired holds and lots.
+
+    It changes no answer: reads count what is due without it. Run it so that the books of quiet
+    accounts are written too.
+
+    [dim]Example: comptroller sweep --every 30s[/dim]
+    """
+    pause = None if every is None else _seconds(every)
+    stopped = threading.Event()
+    if pause is not None:
+        signal.signal(signal.SIGTERM, lambda *_: stopped.set())
+        signal.signal(signal.SIGINT, lambda *_: stopped.set())
+    with opened(database, policies) as comptroller:
+        while True:
+            written = comptroller.sweep()
+            if as_json:
+                print_json({"records": written})
+            elif written or pause is None:
+                say(f"{written} records written")
+            if pause is None or stopped.wait(pause):
+                return
+
+
+def doctor(
+    database: Database = DATABASE_DEFAULT,
+    policies: Policies = POLICIES_DEFAULT,
+    as_json: AsJson = False,
+) -> None:
+    """Look whether everything works: policies, database, schema, and what waits to be swept.
+
+    Exits with 1 where something is wrong, and with 3 where the database cannot be reached.
+
+    [dim]Example: comptroller doctor --database sqlite:///comptroller.db[/dim]
+    """
+    python = f"Python {platform.python_version()}"
+    findings: list[tuple[str, str, str]] = [
+        (OK, "version", f"comptroller {ENGINE}, {python}, SQLite {sqlite3.sqlite_version}"),
+        _policies(policies),
+    ]
+    found, down = _database(database, policies)
+    findings += found
+    if as_json:
+        checks = [{"check": what, "is": how, "says": says} for how, what, says in findings]
+        print_json({"ok": all(how != WRONG for how, _, _ in findings), "checks": checks})
+    else:
+        for how, what, says in findings:
+            console().print(f"{MARKS[how]} {what:<10} {escaped(says)}", soft_wrap=True)
+    if down:
+        raise typer.Exit(SERVICE_DOWN)
+    if any(how == WRONG for how, _, _ in findings):
+        raise typer.Exit(FOUND)
+
+
+@db.command()
+def upgrade(database: Database = DATABASE_DEFAULT, as_json: AsJson = False) -> None:
+    """Bring a database to this version's schema, or make a new one.
+
+    [dim]Example: comptroller db upgrade --database sqlite:///comptroller.db[/dim]
+    """
+    _migrated(database, "auto")
+    _say_version(database, as_json=as_json)
+
+
+@db.command("check")
+def check_schema(database: Database = DATABASE_DEFAULT, as_json: AsJson = False) -> None:
+    """Make sure that a database has this version's schema. Changes nothing; exits with 1 if not.
+
+    [dim]Example: comptroller db check --database sqlite:///comptroller.db[/dim]
+    """
+    must_exist(database)
+    try:
+        _migrated(database, "check")
+    except SchemaMismatch as error:
+        if as_json:
+            print_json({"ok": False, "problem": str(error)})
+        else:
+            console(stderr=True).print(escaped(error), soft_wrap=True)
+        raise typer.Exit(FOUND) from None
+    _say_version(database, as_json=as_json)
+
+
+def _migrated(database: str, how: str) -> None:
+    with closing(Store(database)) as store:
+        store.migrate(how)
+
+
+def _say_version(database: str, *, as_json: bool) -> None:
+    from billing.schema import wanted_version
+
+    if as_json:
+        print_json({"ok": True, "version": wanted_version()})
+    else:
+        say(f"{escaped(database)}: schema version {wanted_version()}")
+
+
+def _policies(path: str) -> tuple[str, str, str]:
+    try:
+        policy_set = PolicySet.load(path)
+    except PolicyError as error:
+        more = f" (and {len(error.problems) - 1} more)" if len(error.problems) > 1 else ""
+        missing = path == POLICIES_DEFAULT and "no such file" in error.problems[0]
+        return (WARNING if missing else WRONG), "policies", error.problems[0] + more
+    return OK, "policies", f"{path}, version {policy_set.version[:12]}"
+
+
+def _database(database: str, policies: str) -> tuple[list[tuple[str, str, str]], bool]:
+    """Return what was found about the database, and whether it cannot be reached."""
+    try:
+        with opened(database, policies) as comptroller:
+            health = comptroller.health()
+    except (StoreUnavailable, InvalidRequest) as error:
+        return [(WRONG, "database", str(error))], isinstance(error, StoreUnavailable)
+    except PolicyError:
+        return [(WARNING, "database", "not looked at: the policy file has errors")], False
+    except ComptrollerError as error:
+        return [(WRONG, "database", str(error))], False
+    writable = "writable" if health.writable else "not writable"
+    found = [
+        (OK if health.ok else WRONG, "database", health.problem or f"{database}, {writable}"),
+        (OK, "schema", f"version {health.schema_version}"),
+    ]
+    overdue = f"{health.overdue_holds} expired grants are not written yet"
+    advice = ": run `comptroller sweep --every 30s`" if health.overdue_holds else ""
+    found.append((WARNING if health.overdue_holds else OK, "sweep", overdue + advice))
+    share = f"{health.expired} of {health.ended} grants that ended within a day expired"
+    many = health.expired * 10 > health.ended
+    found.append((WARNING if many else OK, "expiry", f"{share} ({health.expired_share})"))
+    lost = f"{health.denials_lost} denials could not be recorded"
+    found.append((WARNING if health.denials_lost else OK, "denials", lost))
+    return found, False
+
+
+def _seconds(text: str) -> int:
+    """Return a length of time in seconds."""
+    try:
+        length = Length.parse(text)
+    except ValueError as error:
+        raise InvalidRequest(f"--every: {error}") from None
+    if length.is_calendar:
+        raise InvalidRequest(f"--every: `{text}` is too long: write one such as 30s or 5m")
+    return length.micros // 1_000_000

@@ -1,0 +1,213 @@
+"""What all commands share: their options, opening the engine, printing for people and machines."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+from datetime import UTC, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+from rich.console import Console
+
+from policies.errors import InvalidRequest
+from policies.instants import Length
+from quota.clock import system_clock
+
+if TYPE_CHECKING:
+    from quota.engine import Comptroller
+    from quota.grants import Grant
+
+DONE: Final = 0
+FOUND: Final = 1
+"""Discrepancies or errors were found."""
+BAD_INPUT: Final = 2
+SERVICE_DOWN: Final = 3
+
+WIDE: Final = 200
+"""How wide tables are where no terminal says how wide it is."""
+
+DATABASE_DEFAULT: Final = "sqlite:///comptroller.db"
+POLICIES_DEFAULT: Final = "policies.yaml"
+SQLITE_FILE: Final = "sqlite:///"
+
+Database = Annotated[
+    str,
+    typer.Option(
+        "--database",
+        "-d",
+        envvar="COMPTROLLER_DATABASE",
+        metavar="URL",
+        help="The database that the books are kept in.",
+        rich_help_panel="Where",
+    ),
+]
+Policies = Annotated[
+    str,
+    typer.Option(
+        "--policies",
+        "-p",
+        envvar="COMPTROLLER_POLICIES",
+        metavar="FILE",
+        help="The policy file. Where there is none of the default name, the policies that the "
+        "database used last.",
+        rich_help_panel="Where",
+    ),
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print JSON for machines.", rich_help_panel="Output")
+]
+Account = Annotated[str, typer.Argument(metavar="ACCOUNT", help="The account's name.")]
+
+_AGO: Final = re.compile(r"(\d{1,9}(?:mo|y|s|m|h|d)) ago\Z")
+_CLOCK: Final = re.compile(r"(?:(today|yesterday)(?:[ T]+|\Z))?(?:(\d{1,2}:\d{2}(?::\d{2})?))?\Z")
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return where people read. Colours only on a terminal, and not where NO_COLOR is set."""
+    stream = sys.stderr if stderr else sys.stdout
+    wide = None if stream.isatty() or os.environ.get("COLUMNS") else WIDE
+    return Console(stderr=stderr, highlight=False, width=wide, soft_wrap=False)
+
+
+def say(text: str = "") -> None:
+    """Print a line for people; `[bold]` and the like are styles."""
+    console().print(text)
+
+
+def print_json(value: object) -> None:
+    """Print a value as JSON."""
+    sys.stdout.write(json.dumps(plain(value), indent=2, ensure_ascii=False) + "\n")
+
+
+def plain(value: object) -> Any:
+    """Return a value as JSON has it: instants in ISO 8601, decimals as text, money in integers."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {each.name: plain(getattr(value, each.name)) for each in fields(value)}
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, (Decimal, Path)):
+        return str(value)
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {str(key): plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [plain(each) for each in value]
+    return value
+
+
+def grant_json(grant: Grant) -> dict[str, Any]:
+    """Return a grant as JSON has it. Units are integers, GPU cost in micro-dollars."""
+    return {**plain(grant), "units_by_source": grant.units_by_source}
+
+
+@contextmanager
+def opened(database: str, policies: str) -> Iterator[Comptroller]:
+    """Open the engine on a database that exists and has this version's schema.
+
+    Raises:
+        InvalidRequest: there is no such database or policy file.
+        PolicyError: the policy file has errors.
+        SchemaMismatch: the database has another schema.
+        StoreUnavailable: the database cannot be opened.
+    """
+    from quota.edges.stored import latest_policies
+    from quota.engine import Comptroller
+
+    must_exist(database)
+    chosen: Any = policies
+    if policies == POLICIES_DEFAULT and not Path(policies).exists():
+        chosen = latest_policies(database)
+        if chosen is None:
+            raise InvalidRequest(
+                f"there is no {POLICIES_DEFAULT} here: give --policies FILE or set "
+                "COMPTROLLER_POLICIES"
+            )
+    with Comptroller.open(chosen, database, migrate="check") as comptroller:
+        yield comptroller
+
+
+def must_exist(database: str) -> None:
+    """Make sure that an SQLite file is there: a mistyped name must not become a new database.
+
+    Raises:
+        InvalidRequest: it is not.
+    """
+    path = sqlite_path(database)
+    if path is not None and not path.exists():
+        raise InvalidRequest(
+            f"there is no database file {path}: give --database URL, set COMPTROLLER_DATABASE, or "
+            "make one with `comptroller db upgrade`"
+        )
+
+
+def sqlite_path(database: str) -> Path | None:
+    """Return the file of an SQLite URL; None for a database in memory or of another kind."""
+    name = database.removeprefix(SQLITE_FILE).partition("?")[0]
+    if not database.startswith(SQLITE_FILE) or name in ("", ":memory:"):
+        return None
+    return Path(name)
+
+
+def instant(text: str | None, name: str) -> datetime | None:
+    """Read an instant; without a zone it is UTC. None stays None.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    if text is None:
+        return None
+    now, said = system_clock(), text.strip().lower()
+    if said == "now":
+        return now
+    if ago := _AGO.match(said):
+        micros, months = Length.parse(ago[1]).micros, Length.parse(ago[1]).months
+        if not months:
+            return now - timedelta(microseconds=micros)
+    if said and (match := _CLOCK.match(said)):
+        day = now.date() - timedelta(days=1 if match[1] == "yesterday" else 0)
+        at = time.fromisoformat(match[2].rjust(5, "0") if match[2] else "00:00")
+        return datetime.combine(day, at, UTC)
+    try:
+        at_instant = datetime.fromisoformat(text.strip())
+        local = at_instant.tzinfo is None
+        return at_instant.replace(tzinfo=UTC) if local else at_instant.astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise InvalidRequest(
+            f"--{name} `{text:.60}` is no time: write one such as 2026-09-01, `2026-09-01 14:03`, "
+            "`yesterday 14:03` or `2h ago`"
+        ) from None
+
+
+def clock_text(at: datetime | None, missing: str = "-") -> str:
+    """Return an instant as people read it, in UTC."""
+    if at is None:
+        return missing
+    fine = "%Y-%m-%d %H:%M:%S" + (".%f" if at.microsecond else "")
+    return at.strftime(fine)
+
+
+def attributes_text(attributes: Mapping[str, object]) -> str:
+    """Return attributes as people read them: `quality=high seconds=25`."""
+    return " ".join(f"{name}={value}" for name, value in sorted(attributes.items()))
+
+
+def escaped(text: object) -> str:
+    """Return text so that nothing in it is read as a style."""
+    from rich.markup import escape
+
+    return escape(str(text))
+
+
+def note(text: str) -> None:
+    """Print a remark on the side: on stderr, so that it is no part of the output."""
+    console(stderr=True).print(f"[dim]{text}[/dim]")
