@@ -10,16 +10,9 @@ from typing import Any, Final
 
 from sqlalchemy import bindparam, delete, select, update
 
+from billing.books import BookState, lock_book, open_book, save_book, zones_text
 from billing.draft import Draft
-from billing.posting import (
-    BookState,
-    lock_book,
-    open_book,
-    post,
-    remember,
-    save_book,
-    zones_text,
-)
+from billing.posting import post, remember
 from billing.sql import Db, Statement
 from billing.tables import ACCOUNT_NAMES, ERASABLES
 from policies.errors import InvalidRequest

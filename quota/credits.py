@@ -9,8 +9,9 @@ from typing import Final
 from sqlalchemy import bindparam, select
 
 from billing.book import canonical
+from billing.books import BookState, lock_book_by_id, save_book
 from billing.lots import Lot
-from billing.posting import BookState, lock_book_by_id, post, save_book
+from billing.posting import post
 from billing.purchases import PURCHASE, REFUND, Refund, draft_issue, draft_refund
 from billing.sql import Db, Statement, insert_into
 from billing.tables import LOTS, PAYMENT_REFERENCES

@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from billing import lots as lot_rules
+from billing.books import BookState
 from billing.draft import Draft, Line
 from billing.lots import Lot
-from billing.posting import BookState, post
+from billing.posting import post
 from billing.sql import Db
-from quota.endings import End, GrantFacts, LotsInHand, draft_end, load_grant, write_end
+from quota.endings import End, draft_end, write_end
+from quota.grant_rows import GrantFacts, load_grant
 from quota.load import HoldView, Picture, load_picture
+from quota.lots_in_hand import LotsInHand
 
 
 @dataclass(frozen=True, slots=True)

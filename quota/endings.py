@@ -2,101 +2,42 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from fractions import Fraction
 from typing import Any, Final
 
-from sqlalchemy import bindparam, delete, select
+from sqlalchemy import bindparam, delete
 
 from billing import chart
 from billing import lots as lot_rules
+from billing.books import BookState
 from billing.draft import Draft, Line
 from billing.lots import Lot
-from billing.posting import BookState
-from billing.sql import Db, Row, Statement, insert_into
-from billing.transfer import Transfer, lot_deltas
+from billing.sql import Db, Statement, insert_into
+from billing.transfer import Transfer
 from policies.decision import Allocation
-from policies.errors import UnknownGrant
 from policies.instants import Length
 from policies.request import AttributeValue
 from policies.rules import Ruleset
-from policies.units import div_ceil
+from quota.grant_rows import (
+    GrantFacts,
+)
 from quota.grants import Status
-from quota.ids import grant_id, lot_id, parse_lot_id
-from quota.load import load_lot
-from quota.tables import ENDINGS, GRANTS, HOLDS, LATE_ENDINGS
+from quota.ids import parse_lot_id
+from quota.lots_in_hand import LotsInHand, lot_price
+from quota.tables import ENDINGS, HOLDS
 
 CARRIED_OVER: Final = "carried_over"
 """The origin of a lot that holds units of an expired one, after a failure of ours."""
 
-_GRANT: Final = Statement(
-    select(
-        GRANTS.c.number,
-        GRANTS.c.seq,
-        GRANTS.c.at,
-        GRANTS.c.plan,
-        GRANTS.c.operation,
-        GRANTS.c.member,
-        GRANTS.c.attributes,
-        GRANTS.c.policy_version,
-        GRANTS.c.gpu_cost_micro_usd,
-        GRANTS.c.allocations,
-    ).where(GRANTS.c.book_id == bindparam("book_id"), GRANTS.c.number == bindparam("number"))
-)
 _END: Final = insert_into(ENDINGS)
 _UNHOLD: Final = Statement(
     delete(HOLDS).where(
         HOLDS.c.book_id == bindparam("of_book"), HOLDS.c.grant_no == bindparam("of_grant")
     )
 )
-_ENDING: Final = Statement(
-    select(
-        ENDINGS.c.status,
-        ENDINGS.c.reason,
-        ENDINGS.c.at,
-        ENDINGS.c.units_charged,
-        ENDINGS.c.gpu_cost_micro_usd,
-        ENDINGS.c.gpu_reported,
-    ).where(ENDINGS.c.book_id == bindparam("book_id"), ENDINGS.c.grant_no == bindparam("number"))
-)
-_LATE: Final = Statement(
-    select(
-        LATE_ENDINGS.c.at, LATE_ENDINGS.c.units_charged, LATE_ENDINGS.c.gpu_cost_micro_usd
-    ).where(
-        LATE_ENDINGS.c.book_id == bindparam("book_id"),
-        LATE_ENDINGS.c.grant_no == bindparam("number"),
-    )
-)
-
-
-@dataclass(frozen=True, slots=True)
-class GrantFacts:
-    """A grant as it was made. GPU cost is the estimate, in micro-dollars."""
-
-    book_id: int
-    number: int
-    seq: int
-    at: datetime
-    plan: str
-    operation: str
-    member: str
-    attributes: Mapping[str, Any]
-    policy_version: str
-    gpu_cost_micro_usd: int
-    allocations: tuple[Allocation, ...]
-
-    @property
-    def id(self) -> str:
-        """The grant's id."""
-        return grant_id(self.book_id, self.number)
-
-    @property
-    def units(self) -> int:
-        """All units it took."""
-        return sum(allocation.units for allocation in self.allocations)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,118 +67,6 @@ class End:
             gpu_cost_micro_usd=grant.gpu_cost_micro_usd,
             gpu_reported=False,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """How a grant ended, as the tables have it. GPU cost in micro-dollars."""
-
-    status: Status
-    reason: str | None
-    at: datetime
-    units_charged: int
-    gpu_cost_micro_usd: int
-    gpu_reported: bool
-
-
-class LotsInHand:
-    """The lots of a book within one transaction, each as the drafts so far have left it."""
-
-    def __init__(self, db: Db | None, book_id: int, lots: Iterable[Lot] = ()) -> None:
-        self._db, self._book_id = db, book_id
-        self._lots = {lot.number: lot for lot in lots}
-
-    def get(self, number: int) -> Lot:
-        """Return a lot, loading it where it is not in hand."""
-        if number not in self._lots:
-            lot = None if self._db is None else load_lot(self._db, self._book_id, number)
-            if lot is None:
-                raise LookupError(f"lot {number} is not in the book")
-            self._lots[number] = lot
-        return self._lots[number]
-
-    def all(self) -> list[Lot]:
-        """Return the lots in hand."""
-        return list(self._lots.values())
-
-    def add(self, lot: Lot) -> None:
-        """Take a new lot in hand."""
-        self._lots[lot.number] = lot
-
-    def apply(self, transfers: Iterable[Transfer]) -> None:
-        """Bring the lots up to what these transfers leave."""
-        for number, delta in lot_deltas(transfers).items():
-            lot = self.get(number)
-            self._lots[number] = replace(
-                lot,
-                used=lot.used + delta.units_used,
-                gone=lot.gone + delta.units_gone,
-                held=lot.held + delta.units_held,
-            )
-
-
-def load_grant(db: Db, book_id: int, number: int) -> GrantFacts:
-    """Load a grant as it was made.
-
-    Raises:
-        UnknownGrant: there is none.
-    """
-    row = db.row(_GRANT, book_id=book_id, number=number)
-    if row is None:
-        raise UnknownGrant(f"there is no grant `{grant_id(book_id, number)}`")
-    number, seq, at, plan, operation, member, attributes, version, cost, allocations = row
-    parts = tuple(allocation_from(book_id, part) for part in json.loads(allocations))
-    return GrantFacts(
-        book_id,
-        number,
-        seq,
-        at,
-        plan,
-        operation,
-        member,
-        json.loads(attributes),
-        version,
-        cost,
-        parts,
-    )
-
-
-def load_ended(db: Db, book_id: int, number: int) -> Ended | None:
-    """Load how a grant ended; None while it is open."""
-    row = db.row(_ENDING, book_id=book_id, number=number)
-    return None if row is None else _ended(row)
-
-
-def _ended(row: Row) -> Ended:
-    return Ended(*(*row[:-1], bool(row[-1])))
-
-
-def load_late(db: Db, book_id: int, number: int) -> tuple[datetime, int, int] | None:
-    """Load the late report of a grant that had expired: when, units charged, and GPU cost in micro-dollars."""
-    row = db.row(_LATE, book_id=book_id, number=number)
-    return None if row is None else (row[0], int(row[1]), int(row[2]))
-
-
-def allocation_text(allocations: Iterable[Allocation]) -> list[list[Any]]:
-    """Return allocations as they are stored: (source, lot number, units, price in minor units, currency)."""
-    return [
-        [
-            part.source,
-            None if part.lot_id is None else parse_lot_id(part.lot_id)[1],
-            part.units,
-            part.price_minor,
-            part.currency,
-        ]
-        for part in allocations
-    ]
-
-
-def allocation_from(book_id: int, part: list[Any]) -> Allocation:
-    """Return an allocation that was stored."""
-    source, lot_no, units, price_minor, currency = part
-    return Allocation(
-        source, units, None if lot_no is None else lot_id(book_id, lot_no), price_minor, currency
-    )
 
 
 def delivered_units(
@@ -379,11 +208,6 @@ def _fate(
         return _Fate(tuple(transfers), lot_units=returned, new_lot=new_lot)
     transfers, breakage = lot_rules.expire(lot, returned, grant.number)
     return _Fate(tuple(transfers), breakage_minor=breakage)
-
-
-def lot_price(lot: Lot, units: int) -> int:
-    """Return what units of a lot cost its buyer, in minor units, rounded up."""
-    return div_ceil(lot.price_minor * units, lot.units)
 
 
 def split_cost(cost_micro_usd: int, units: list[int]) -> list[int]:

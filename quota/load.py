@@ -15,8 +15,8 @@ from typing import Any, Final, NamedTuple
 
 from sqlalchemy import bindparam, func, literal_column, select
 
+from billing.books import BookState
 from billing.lots import Lot
-from billing.posting import BookState
 from billing.sql import Db, Row, Statement
 from billing.tables import LINES, LOT_BALANCES, LOTS
 from policies.state import (

@@ -11,7 +11,7 @@ from sqlalchemy import bindparam, select
 from billing.sql import Db, Statement
 from billing.tables import ACCOUNT_NAMES, ERASABLES, RECORDS
 from policies.request import AttributeValue
-from quota.endings import GrantFacts
+from quota.grant_rows import GrantFacts
 
 ERASED: Final = "(erased)"
 

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from functools import partial
 
+from billing.books import read_book_by_id
 from billing.groups import columns_of, key_of, load_names, load_tallies
 from billing.lines import load_balance_sums, load_line_sums, load_transfer_sums
 from billing.posted import posted_by
-from billing.posting import read_book_by_id
 from billing.report import COUNTED, Key, Report, Tally, buckets, shaped
 from billing.sql import Db
 from billing.sums import Check, Sums, differences

@@ -9,16 +9,16 @@ from typing import Any, Final
 
 from sqlalchemy import bindparam, select
 
+from billing.books import BookState, read_book
 from billing.lines import load_balance_sums, load_line_sums, load_posted, load_transfer_sums
 from billing.posted import Posted, posted_by
-from billing.posting import BookState, read_book
 from billing.sql import Db
 from billing.sql import Statement as Sql
 from billing.statement import Statement, Told, shaped, zero_line
 from billing.sums import Check, Sums, differences
 from billing.tables import RECORDS
 from quota.dues import Due
-from quota.endings import GrantFacts, load_grant
+from quota.grant_rows import GrantFacts, load_grant
 from quota.ids import grant_id, lot_id
 from quota.load import load_picture
 from quota.records import attributes_of, record_facts, value_of

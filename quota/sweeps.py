@@ -7,7 +7,7 @@ from typing import Final
 
 from sqlalchemy import bindparam, func, literal_column, select, union
 
-from billing.posting import lock_book_by_id, save_book
+from billing.books import lock_book_by_id, save_book
 from billing.sql import Db, Statement
 from billing.tables import LOT_BALANCES
 from quota.dues import post_dues

@@ -8,7 +8,7 @@ from typing import Final
 
 from sqlalchemy import bindparam, select
 
-from billing.posting import BookState, read_book, read_book_by_id
+from billing.books import BookState, read_book, read_book_by_id
 from billing.sql import Db, Statement
 from policies.decision import Finding
 from policies.errors import UnknownGrant
@@ -18,10 +18,11 @@ from policies.request import Circumstances, PaidUse, Request
 from policies.rules import SPEND_CAP
 from policies.state import History, LotView, UsageRead
 from quota.dues import Due, draft_dues
-from quota.endings import GrantFacts, LotsInHand, load_ended, load_grant
+from quota.grant_rows import GrantFacts, load_ended, load_grant
 from quota.grants import Grant, Status
 from quota.ids import grant_id
 from quota.load import Picture, load_history, load_picture
+from quota.lots_in_hand import LotsInHand
 from quota.records import account_name, attributes_of, record_facts, value_of
 from quota.tables import GRANTS, HOLDS
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from billing.posting import lock_book, save_book
+from billing.books import lock_book, save_book
 from quota import accounts
 from quota.ask import name, text
 from quota.methods.base import HostSession, Methods

@@ -11,7 +11,7 @@ from quota import lifecycle, views
 from quota.ask import name, text
 from quota.grants import Ending, Grant
 from quota.ids import grant_id, parse_grant_id
-from quota.lifecycle import Report
+from quota.locked import Report, lock_grant
 from quota.methods.base import HostSession, Methods
 from quota.versions import stored
 
@@ -110,7 +110,7 @@ class GrantMethods(Methods):
         attempt, gpu = text(attempt, "attempt", most=100), _gpu(gpu)
         now, today = self._clock(), self.policies
         with self._db.writing(session) as db:
-            locked = lifecycle.lock_grant(db, ids, now)
+            locked = lock_grant(db, ids, now)
             then = stored(db, locked.grant.policy_version)
             return lifecycle.book_attempt(
                 db, locked, then, today, gpu_seconds=spent, gpu=gpu, attempt=attempt
@@ -119,7 +119,7 @@ class GrantMethods(Methods):
     def _renew(self, grant: str, by: timedelta | None, session: HostSession | None) -> Grant:
         ids, now = parse_grant_id(grant), self._clock()
         with self._db.writing(session) as db:
-            locked = lifecycle.lock_grant(db, ids, now)
+            locked = lock_grant(db, ids, now)
             if locked.ended is None:
                 lifecycle.renew(db, locked, stored(db, locked.grant.policy_version), by=by)
                 return views.view_grant(db, locked.book, locked.grant, locked.now)
@@ -130,7 +130,7 @@ class GrantMethods(Methods):
     def _finish(self, grant: str, report: Report, session: HostSession | None) -> Ending:
         ids, now, today = parse_grant_id(grant), self._clock(), self.policies
         with self._db.writing(session) as db:
-            locked = lifecycle.lock_grant(db, ids, now)
+            locked = lock_grant(db, ids, now)
             return lifecycle.finish(
                 db, locked, stored(db, locked.grant.policy_version), today, report
             )

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from billing import schema
-from billing.posting import read_book
+from billing.books import read_book
 from policies.errors import ComptrollerError
 from policies.instants import as_utc
 from quota import accounts, admission, views

@@ -14,6 +14,8 @@ from policies.errors import DeadlinePassed, Denied, GrantEnded
 from policies.policy_set import PolicySet
 from quota import admission, views
 from quota.ask import Ask, checked_ask
+from quota.case import Look
+from quota.granting import Granted
 from quota.grants import Decision, Denial, Grant, Job
 from quota.ids import grant_id
 from quota.methods.base import HostSession
@@ -97,12 +99,12 @@ class RequestMethods(GrantMethods):
         policy_set: PolicySet,
         ask: Ask,
         now: datetime,
-        looked: admission.Look | None,
+        looked: Look | None,
     ) -> Decision:
         outcome = admission.admit(db, policy_set, ask, now, looked)
         if isinstance(outcome, admission.Found):
             return views.grant_view(db, outcome.ids, now, replayed=True)
-        if isinstance(outcome, admission.Look):
+        if isinstance(outcome, Look):
             return self._denied(ask, policy_set, outcome, admission.advice_for(db, outcome))
         return _grant(ask, policy_set, outcome)
 
@@ -185,9 +187,7 @@ class RequestMethods(GrantMethods):
             job.grant.id, gpu_seconds=job.gpu_seconds, gpu=job.gpu, delivered=job.delivered
         )
 
-    def _denied(
-        self, ask: Ask, policy_set: PolicySet, looked: admission.Look, advice: Advice
-    ) -> Denial:
+    def _denied(self, ask: Ask, policy_set: PolicySet, looked: Look, advice: Advice) -> Denial:
         denial = _denial(ask, policy_set, looked, advice)
         self._denials.add(denial)
         return denial
@@ -209,7 +209,7 @@ def started_job(decision: Decision) -> Job:
     return Job(decision)
 
 
-def _grant(ask: Ask, policy_set: PolicySet, granted: admission.Granted) -> Grant:
+def _grant(ask: Ask, policy_set: PolicySet, granted: Granted) -> Grant:
     return Grant(
         id=grant_id(granted.book.id, granted.number),
         account=ask.account,
@@ -229,7 +229,7 @@ def _grant(ask: Ask, policy_set: PolicySet, granted: admission.Granted) -> Grant
     )
 
 
-def _estimated(ask: Ask, policy_set: PolicySet, looked: admission.Look, key: str) -> Grant:
+def _estimated(ask: Ask, policy_set: PolicySet, looked: Look, key: str) -> Grant:
     case, decision = looked.case, looked.decision
     return Grant(
         id="",
@@ -250,7 +250,7 @@ def _estimated(ask: Ask, policy_set: PolicySet, looked: admission.Look, key: str
     )
 
 
-def _denial(ask: Ask, policy_set: PolicySet, looked: admission.Look, advice: Advice) -> Denial:
+def _denial(ask: Ask, policy_set: PolicySet, looked: Look, advice: Advice) -> Denial:
     case, decision = looked.case, looked.decision
     return Denial(
         id=f"de_{uuid.uuid4().hex}",

@@ -1,0 +1,261 @@
+"""The row of a book: found, locked, opened and saved."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import bindparam, insert, literal, select, update
+
+from billing import chart
+from billing.book import GENESIS, salted_hash
+from billing.sql import Db, Statement, insert_into
+from billing.tables import (
+    ACCOUNT_NAMES,
+    BOOKS,
+    LEDGER_ACCOUNTS,
+)
+from policies.instants import from_micros, micros
+from policies.request import CapPeriod, Circumstances, PaidUse, SpendCap
+from policies.window import Zones
+
+if TYPE_CHECKING:
+    pass
+
+
+SALT_BYTES: Final = 16
+
+
+@dataclass(slots=True)
+class BookState:
+    """A book's row, with what a transaction has changed about it so far. `tats`: rate limits' state, by their key."""
+
+    id: int
+    seq: int
+    head: bytes
+    at: datetime
+    grants: int
+    lots: int
+    plan: str | None
+    zones: Zones
+    paid_use: PaidUse | None
+    spend_cap_minor: int | None
+    spend_cap_per: CapPeriod | None
+    frozen: str | None
+    tats: dict[str, tuple[int, int]]
+    salt: bytes | None = None
+    changed: bool = field(default=False)
+
+    def hashed(self, what: str, value: str) -> str:
+        """Return what stands for a name or free text in this book's hashed bytes."""
+        return salted_hash(self.salt or b"", what, value)
+
+    def circumstances(self, plan: str) -> Circumstances:
+        """Return what the waterfall is told about the account."""
+        cap = None
+        if self.spend_cap_minor is not None:
+            cap = SpendCap(self.spend_cap_minor, self.spend_cap_per or "month")
+        return Circumstances(plan, self.zones, self.paid_use, cap, self.frozen is not None)
+
+
+BOOK_COLUMNS: Final = tuple(BOOKS.c)
+
+
+_BY_NAME: Final = (
+    select(ACCOUNT_NAMES.c.book_id)
+    .where(ACCOUNT_NAMES.c.name == bindparam("name"))
+    .scalar_subquery()
+)
+
+
+_READ: Final = Statement(
+    select(*BOOK_COLUMNS, ACCOUNT_NAMES.c.salt)
+    .join(ACCOUNT_NAMES, ACCOUNT_NAMES.c.book_id == BOOKS.c.id)
+    .where(ACCOUNT_NAMES.c.name == bindparam("name"))
+)
+
+
+_READ_ID: Final = Statement(
+    select(*BOOK_COLUMNS, ACCOUNT_NAMES.c.salt)
+    .join(ACCOUNT_NAMES, ACCOUNT_NAMES.c.book_id == BOOKS.c.id, isouter=True)
+    .where(BOOKS.c.id == bindparam("book_id"))
+)
+
+
+_SALT: Final = (
+    select(ACCOUNT_NAMES.c.salt).where(ACCOUNT_NAMES.c.book_id == BOOKS.c.id).scalar_subquery()
+)
+
+
+_LOCK: Final = Statement(
+    update(BOOKS)
+    .where(BOOKS.c.id == _BY_NAME)
+    .values(seq=BOOKS.c.seq)
+    .returning(*BOOK_COLUMNS, _SALT)
+)
+
+
+_LOCK_ID: Final = Statement(
+    update(BOOKS)
+    .where(BOOKS.c.id == bindparam("of_book"))
+    .values(seq=BOOKS.c.seq)
+    .returning(*BOOK_COLUMNS, _SALT)
+)
+
+
+_OPEN: Final = Statement(
+    insert(BOOKS)
+    .values(
+        seq=0,
+        head=literal(GENESIS),
+        at=bindparam("at"),
+        grants=0,
+        lots=0,
+        zones=literal("[]"),
+        rates=literal("{}"),
+    )
+    .returning(BOOKS.c.id)
+)
+
+
+_NAME: Final = Statement(
+    insert(ACCOUNT_NAMES).values(
+        name=bindparam("name"),
+        book_id=bindparam("book_id"),
+        salt=bindparam("salt"),
+        tags=literal("{}"),
+    )
+)
+
+
+_SAVED: Final = (
+    "seq",
+    "head",
+    "at",
+    "grants",
+    "lots",
+    "plan",
+    "zones",
+    "paid_use",
+    "spend_cap_minor",
+    "spend_cap_per",
+    "frozen",
+    "rates",
+)
+
+
+_SAVE: Final = Statement(
+    update(BOOKS)
+    .where(BOOKS.c.id == bindparam("of_book"))
+    .values({name: bindparam(f"new_{name}") for name in _SAVED})
+)
+
+
+_ACCOUNT: Final = insert_into(LEDGER_ACCOUNTS)
+
+
+def read_book(db: Db, name: str) -> BookState | None:
+    """Return an account's book as it is, without locking it; None where the account has none yet."""
+    row = db.row(_READ, name=name)
+    return None if row is None else _state(row)
+
+
+def read_book_by_id(db: Db, book_id: int) -> BookState | None:
+    """Return a book as it is, without locking it."""
+    row = db.row(_READ_ID, book_id=book_id)
+    return None if row is None else _state(row)
+
+
+def lock_book(db: Db, name: str) -> BookState | None:
+    """Lock an account's book and return it; None where the account has none yet. A write, so that nothing is stale."""
+    row = db.row(_LOCK, name=name)
+    return None if row is None else _state(row)
+
+
+def lock_book_by_id(db: Db, book_id: int) -> BookState | None:
+    """Lock a book and return it; None where there is none."""
+    row = db.row(_LOCK_ID, of_book=book_id)
+    return None if row is None else _state(row)
+
+
+def open_book(db: Db, name: str, now: datetime) -> BookState:
+    """Open a book for a new account. Locked, since nobody else can see it before the commit."""
+    book_id = int((db.row(_OPEN, at=now) or (0,))[0])
+    salt = secrets.token_bytes(SALT_BYTES)
+    db.run(_NAME, name=name, book_id=book_id, salt=salt)
+    for account, asset in chart.BOOK_ACCOUNTS:
+        db.run(_ACCOUNT, book_id=book_id, id=account, asset=asset)
+    return BookState(
+        book_id, 0, GENESIS, now, 0, 0, None, Zones(), None, None, None, None, {}, salt
+    )
+
+
+def save_book(db: Db, book: BookState) -> None:
+    """Write the book's row, if anything about it changed."""
+    if not book.changed:
+        return
+    db.run(
+        _SAVE,
+        of_book=book.id,
+        new_seq=book.seq,
+        new_head=book.head,
+        new_at=book.at,
+        new_grants=book.grants,
+        new_lots=book.lots,
+        new_plan=book.plan,
+        new_zones=zones_text(book.zones),
+        new_paid_use=book.paid_use,
+        new_spend_cap_minor=book.spend_cap_minor,
+        new_spend_cap_per=book.spend_cap_per,
+        new_frozen=book.frozen,
+        new_rates=json.dumps(book.tats, separators=(",", ":")) if book.tats else "{}",
+    )
+    book.changed = False
+
+
+def zones_text(zones: Zones) -> str:
+    """Return an account's zones as they are stored."""
+    if zones == Zones():
+        return "[]"
+    return json.dumps(
+        [zones.first, *([micros(at), zone] for at, zone in zones.changes)], separators=(",", ":")
+    )
+
+
+def zones_from(text: str) -> Zones:
+    """Return the zones that were stored."""
+    if text == "[]":
+        return Zones()
+    first, *changes = json.loads(text)
+    return Zones(first, tuple((from_micros(at), zone) for at, zone in changes))
+
+
+def _state(row: tuple[Any, ...]) -> BookState:
+    (book_id, seq, head, at, grants, lots, plan, zones, paid_use, cap, per, frozen, rates, salt) = (
+        row
+    )
+    tats = (
+        {}
+        if rates == "{}"
+        else {key: (tat, scale) for key, (tat, scale) in json.loads(rates).items()}
+    )
+    zone = zones_from(zones)
+    return BookState(
+        book_id,
+        seq,
+        bytes(head),
+        at,
+        grants,
+        lots,
+        plan,
+        zone,
+        paid_use,
+        cap,
+        per,
+        frozen,
+        tats,
+        salt,
+    )
