@@ -1,4 +1,4 @@
-"""A small world for tests: a policy file with round numbers, a clock that is set, and a look at the bare rows."""
+"""A small world for tests: policies with round numbers, a clock that is set, and the bare rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One account, one key, one request: one grant. Another request is a conflict; a denial binds nothing."""
+"""One account, one key, one request: one grant. A denial binds nothing."""
 
 from __future__ import annotations
 
