@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Literal, Protocol
 
 from policies.units import div_ceil
-from policies.window import Window
+from policies.window import LONG_AGO, Window
 
 Measure = Literal["units", "spend"]
 
@@ -96,7 +96,7 @@ def burn_order(lot: LotView) -> tuple[int, bool, datetime, bool, datetime, int]:
     return (
         lot.priority,
         never,
-        lot.expires_at or lot.created_at,
+        lot.expires_at or LONG_AGO,
         lot.price_minor > 0,
         lot.created_at,
         lot.number,
