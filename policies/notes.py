@@ -9,7 +9,7 @@ from itertools import islice, product
 from typing import TYPE_CHECKING, Final
 
 from policies.errors import InvalidRequest
-from policies.kinds.allowance import Windowed
+from policies.kinds.allowance import Renewing
 from policies.kinds.spend import SpendLimit
 from policies.operation import Operation, units_of
 from policies.part import Path
@@ -141,7 +141,7 @@ def _too_heavy(policy_set: PolicySet) -> Iterator[Note]:
     """Say where an allowed request weighs more than each source of a plan ever gives."""
     for plan_name in policy_set.plans:
         plan = policy_set.plan(plan_name)
-        if not plan.sources or not all(isinstance(source, Windowed) for source in plan.sources):
+        if not plan.sources or not all(isinstance(source, Renewing) for source in plan.sources):
             continue
         for name, operation in policy_set.operations.items():
             attributes = _too_heavy_request(policy_set, plan, plan_name, name, operation)
@@ -160,7 +160,7 @@ def _too_heavy_request(
     if operation.limits_only or any(source.split for source in plan.sources):
         return None
     limits = {
-        source.label: source.units for source in rules.sources if isinstance(source, Windowed)
+        source.label: source.units for source in rules.sources if isinstance(source, Renewing)
     }
     relevant = sorted({a for weight in rules.weights.values() for a in _attributes(weight)})
     values = [operation.attributes[attribute].values() or () for attribute in relevant]

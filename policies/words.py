@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from policies.fields import minor_digits
 from policies.instants import Length
-from policies.kinds.allowance import Windowed
+from policies.kinds.allowance import Renewing
 from policies.kinds.budget import Budget
 from policies.kinds.concurrency import ConcurrencyLimit
 from policies.kinds.credits import Credits
@@ -76,7 +76,7 @@ def window_words(window: WindowKind, length: Length, timezone: str | None) -> st
 def quantity_words(policy: Policy) -> tuple[str, str]:
     """Return how much a policy allows and of what: (`30`, `units per rolling 24h`)."""
     match policy:
-        case Windowed():
+        case Renewing():
             window = window_words(policy.window, policy.length, policy.timezone)
             part = ", may pay for a part" if policy.split else ""
             return f"{policy.units:,}", f"units per {window}{_each(policy.scope)}{part}"

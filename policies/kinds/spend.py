@@ -6,18 +6,18 @@ from collections import Counter
 from datetime import datetime
 from typing import ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from policies.decision import Reason
-from policies.fields import LengthOfTime, MinorByCurrency, ZoneName
-from policies.kinds.allowance import check_calendar, zones_for
+from policies.fields import LengthOfTime, MinorByCurrency
+from policies.instants import Length
 from policies.kinds.credits import slices
-from policies.policy import Asked, Check, Limit, Scope, Source
+from policies.kinds.windowed import Windowed
+from policies.policy import Asked, Check, Limit, Source
 from policies.state import History, Read, State, UsageRead
-from policies.window import Window, WindowKind
 
 
-class SpendLimit(Limit):
+class SpendLimit(Windowed, Limit):
     """At most `limit` minor units of money per window. Consulted with credits, which it makes be passed over."""
 
     kind: Literal["spend"] = "spend"
@@ -25,22 +25,14 @@ class SpendLimit(Limit):
         description="Minor units of money (2000 is $20.00), or {usd: 2000, eur: 1800}. Other currencies stay unused."
     )
     per: LengthOfTime = Field(description="The window's length: 24h, 7d, 1mo, ...")
-    window: WindowKind = Field(default="rolling", description="rolling or calendar.")
-    timezone: ZoneName | None = Field(
-        default=None, description="IANA zone of calendar windows; beats the account's."
-    )
-    scope: Scope = Field(
-        default="account",
-        description="Whether the whole account shares it, or each member has one.",
-    )
 
     reason: ClassVar[str] = Reason.SPEND_EXCEEDED
     counts_units: ClassVar[bool] = True
 
-    @model_validator(mode="after")
-    def _known_calendar(self) -> SpendLimit:
-        check_calendar(self.window, self.per, self.timezone)
-        return self
+    @property
+    def length(self) -> Length:
+        """The window's length."""
+        return self.per
 
     @property
     def is_guard(self) -> bool:
@@ -108,7 +100,4 @@ class SpendLimit(Limit):
         return cost
 
     def _read(self, asked: Asked, currency: str) -> UsageRead:
-        window = Window(self.window, self.per, zones_for(self.window, self.timezone, asked))
-        return UsageRead(
-            (), window, asked.member if self.scope == "member" else None, "spend", currency
-        )
+        return UsageRead((), self.window_for(asked), self.member_for(asked), "spend", currency)
