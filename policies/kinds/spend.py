@@ -91,7 +91,9 @@ class SpendLimit(Windowed, Limit):
         )
 
     def _limits(self, asked: Asked) -> dict[str, int]:
-        return dict(self.limit) if isinstance(self.limit, dict) else {asked.currency: self.limit}
+        # In order of currency: files that differ in the order of keys alone give one answer.
+        limits = self.limit if isinstance(self.limit, dict) else {asked.currency: self.limit}
+        return dict(sorted(limits.items()))
 
     def _cost(self, asked: Asked, state: State, now: datetime) -> Counter[str]:
         cost: Counter[str] = Counter()
