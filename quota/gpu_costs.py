@@ -21,9 +21,9 @@ from quota.locked import Locked
 from quota.records import record_facts
 
 _BOOKED: Final = Statement(
-    select(
-        func.coalesce(func.sum(LINE.c.gpu_micro_usd + LINE.c.gpu_unreported_micro_usd), 0)
-    ).where(LINE.c.book_id == bindparam("book_id"), LINE.c.grant_no == bindparam("grant_no"))
+    select(func.coalesce(func.sum(LINE.c.gpu_micro_usd), 0)).where(
+        LINE.c.book_id == bindparam("book_id"), LINE.c.grant_no == bindparam("grant_no")
+    )
 )
 
 
@@ -43,7 +43,10 @@ def price_gpu(
 
 
 def charge_overrun(db: Db, locked: Locked, then: PolicySet, more_micro_usd: int) -> list[list[Any]]:
-    """Debit what the cost goes over the estimate to the budgets that the estimate was charged to."""
+    """Debit what the known cost goes over the estimate to the budgets that took the estimate.
+
+    An expired grant's estimate, posted as unreported, is no known cost: budgets took it before.
+    """
     grant = locked.grant
     row = db.row(_BOOKED, book_id=grant.book_id, grant_no=grant.number) or (0,)
     before = max(int(row[0]), grant.gpu_cost_micro_usd)

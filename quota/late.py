@@ -84,7 +84,7 @@ def report_late(
     facts: dict[str, Any] = {"gpu_cost_micro_usd": booked, "gpu_reported": cost is not None}
     lines: tuple[Line, ...] = ()
     if cost is not None:
-        facts["budgets"] = charge_overrun(db, locked, then, cost - grant.gpu_cost_micro_usd)
+        facts["budgets"] = charge_overrun(db, locked, then, cost)
         transfers += gpu_transfers(chart.GPU_UNREPORTED, -grant.gpu_cost_micro_usd, grant.number)
         transfers += gpu_transfers(chart.GPU_LATE, cost, grant.number)
         lines = gpu_lines(grant, cost, -grant.gpu_cost_micro_usd)
