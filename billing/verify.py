@@ -75,6 +75,7 @@ class LedgerAudit:
         """Begin with an empty book. Discrepancies are added to `found`."""
         self._db, self.book_id, self._found = db, book_id, found
         self.lots: dict[int, LotBooks] = {}
+        self.available: set[int] = set()
         self.held: dict[tuple[int | None, int], int] = {}
         self.at: datetime | None = None
         self._accounts: dict[str, str] = dict(chart.BOOK_ACCOUNTS)
@@ -175,6 +176,7 @@ class LedgerAudit:
                 books.lot, used=now.units_used, gone=now.units_gone, held=now.units_held
             )
             lot = books.lot
+            (self.available.add if lot.available > 0 else self.available.discard)(number)
             for name, count in (
                 ("units available", now.units_in - lot.used - lot.gone - lot.held),
                 ("units held", lot.held),

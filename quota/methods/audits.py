@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
+from billing.discrepancy import Discrepancy
 from billing.report import Report, dimensions
 from billing.statement import Statement
 from policies.errors import InvalidRequest
 from policies.instants import as_utc
 from quota import reports, statements
+from quota import verify as verification
 from quota.ask import name
 from quota.methods.base import Methods
+from quota.verify import Progress
 
 
 class AuditMethods(Methods):
@@ -53,6 +56,17 @@ class AuditMethods(Methods):
         period, wanted, now = _period(since, until), dimensions(by), self._clock()
         with self._db.reading() as db:
             return reports.report(db, period, wanted, timezone, now)
+
+    def verify(self, *, progress: Progress | None = None) -> list[Discrepancy]:
+        """Re-derive everything from the chained records, and return what is not as they say.
+
+        Empty when the books are sound. `progress` is told how many records were verified, of how
+        many. Nobody waits for it: each book is read in a snapshot of its own.
+
+        Raises:
+            StoreUnavailable: the database cannot be read.
+        """
+        return list(verification.verify(self._db, progress))
 
 
 def _period(since: object, until: object) -> tuple[datetime, datetime]:

@@ -1,0 +1,201 @@
+"""What a book's records so far say about its account: settings, open grants, how grants ended."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+from billing.book import GENESIS
+from billing.books import BookState
+from billing.discrepancy import Discrepancy, discrepancy
+from billing.draft import Draft
+from billing.entries import Entry, parsed
+from billing.sql import Db
+from billing.verify import LedgerAudit
+from policies.policy_set import PolicySet
+from policies.window import Zones
+from quota.again import grant_facts
+from quota.grant_rows import GrantFacts
+from quota.ids import parse_lot_id
+from quota.lots_in_hand import LotsInHand
+from quota.records import ERASED, record_body_bytes
+from quota.versions import stored
+from quota.windows import Usage
+
+HOLD: Final = 0
+LOT: Final = 1
+
+
+@dataclass(slots=True)
+class OpenHold:
+    """A grant that has not ended."""
+
+    grant: GrantFacts
+    facts: Mapping[str, Any]
+    expires_at: datetime
+    started_at: datetime | None = None
+
+
+class HowEnded(NamedTuple):
+    """How a grant ended: its status, its record, and the units it was charged."""
+
+    status: str
+    seq: int
+    units_charged: int
+
+
+@dataclass(slots=True)
+class BudgetSums:
+    """What all books' records charged to budgets, in micro-dollars, by budget and start of its day."""
+
+    spent: Counter[tuple[str, int]] = field(default_factory=Counter)
+
+    def add(self, charges: Iterable[Iterable[Any]]) -> None:
+        """Add charges as records hold them."""
+        for name, day, micro_usd in charges:
+            self.spent[name, day] += micro_usd
+
+
+class BookAudit:
+    """One book, as its records so far leave it. Shared by all that checks records of its grants."""
+
+    def __init__(
+        self,
+        db: Db,
+        ledger: LedgerAudit,
+        values: Mapping[str, str],
+        budgets: BudgetSums,
+        found: list[Discrepancy],
+    ) -> None:
+        """Begin with an account that has done nothing. `values`: what salted hashes stand for."""
+        self._db, self.ledger, self.values = db, ledger, values
+        self.budgets, self._found = budgets, found
+        self.book_id = ledger.book_id
+        self.settings = BookState(
+            id=ledger.book_id,
+            seq=0,
+            head=GENESIS,
+            at=datetime.min,  # noqa: DTZ901 - the ledger's audit keeps the time
+            grants=0,
+            lots=0,
+            plan=None,
+            zones=Zones(),
+            paid_use=None,
+            spend_cap_minor=None,
+            spend_cap_per=None,
+            frozen=None,
+            tats={},
+        )
+        self.forgotten = False
+        self.usage = Usage()
+        self.open: dict[int, OpenHold] = {}
+        self.open_by_member: Counter[str] = Counter()
+        self.ended: dict[int, HowEnded] = {}
+        self.late: dict[int, int] = {}
+        self.grant_seq: dict[int, int] = {}
+        self.booked: Counter[int] = Counter()
+        self.needed: dict[str, int] = {}
+        self._due: list[tuple[datetime, int, int]] = []
+
+    # --- discrepancies ----------------------------------------------------------------------
+
+    def say(self, entry: Entry, what: str, expected: object, found: object) -> None:
+        """Report what a record says otherwise than earlier records make it."""
+        self._found.append(discrepancy(self.book_id, entry.seq, what, expected, found))
+
+    def same(self, entry: Entry, what: str, expected: object, found: object) -> bool:
+        """Report it where the two are not the same."""
+        if expected != found:
+            self.say(entry, what, expected, found)
+        return expected == found
+
+    def same_draft(self, entry: Entry, draft: Draft) -> None:
+        """Report where a record says otherwise than the rules would have drafted it."""
+        grant = (draft.grant_no, draft.plan, draft.operation, draft.member)
+        said = (entry.grant_no, entry.plan, entry.operation, entry.member)
+        self.same(entry, "grant, plan, operation and member", grant, said)
+        self.same(entry, "key of the record", draft.once, entry.once)
+        self.same(entry, "transfers", draft.transfers, entry.transfers)
+        self.same(entry, "lines", draft.lines, entry.lines)
+        self.same(entry, "new lots", draft.new_lots, entry.lots)
+
+    # --- what the records say ---------------------------------------------------------------
+
+    def policy_set(self, version: str) -> PolicySet:
+        """Return the policy set of a version.
+
+        Raises:
+            InvalidRequest: it was never used here.
+            PolicyError: it cannot be read here.
+        """
+        return stored(self._db, version)
+
+    def text_of(self, hashed: str) -> str:
+        """Return the text behind a salted hash, unless it was erased."""
+        return self.values.get(hashed, ERASED)
+
+    def grant(self, number: int) -> tuple[GrantFacts, Mapping[str, Any]]:
+        """Return a grant as its record says it was made, and all that the record says.
+
+        Raises:
+            LookupError: there is no such grant among the records so far.
+        """
+        if number in self.open:
+            hold = self.open[number]
+            return hold.grant, hold.facts
+        seq = self.grant_seq[number]
+        entry = parsed(seq, record_body_bytes(self._db, self.book_id, seq))
+        return grant_facts(self.book_id, entry), entry.facts
+
+    def lots_of(self, grant: GrantFacts) -> LotsInHand:
+        """Return the lots that a grant took from, as they stand."""
+        numbers = {parse_lot_id(part.lot_id)[1] for part in grant.allocations if part.lot_id}
+        return self.lots_in_hand(numbers)
+
+    def lots_in_hand(self, numbers: Iterable[int]) -> LotsInHand:
+        """Return these lots as they stand."""
+        return LotsInHand(None, self.book_id, (self.ledger.lots[n].lot for n in numbers))
+
+    # --- what the records do ----------------------------------------------------------------
+
+    def hold(self, hold: OpenHold) -> None:
+        """Open a grant's hold."""
+        number = hold.grant.number
+        self.open[number] = hold
+        self.open_by_member[hold.grant.member] += 1
+        self.expires(HOLD, number, hold.expires_at)
+
+    def end(self, number: int, ended: HowEnded) -> None:
+        """End a grant."""
+        hold = self.open.pop(number, None)
+        if hold is not None:
+            self.open_by_member[hold.grant.member] -= 1
+        self.ended.setdefault(number, ended)
+
+    def expires(self, kind: int, number: int, at: datetime) -> None:
+        """Remember when a hold or a lot falls due."""
+        heapq.heappush(self._due, (at, kind, number))
+
+    def overdue(self, at: datetime) -> str | None:
+        """Return what had fallen due by an instant and has not happened; None where nothing had."""
+        while self._due and self._due[0][0] <= at:
+            expires_at, kind, number = self._due[0]
+            if kind == HOLD and number in self.open:
+                if self.open[number].expires_at == expires_at:
+                    return f"the expiry of grant {number} at {expires_at.isoformat()}"
+            elif kind == LOT and self.ledger.lots[number].lot.available > 0:
+                return f"the expiry of lot {number} at {expires_at.isoformat()}"
+            heapq.heappop(self._due)
+        return None
+
+    def open_grants(self, member: str | None) -> int:
+        """Return how many grants are open, of the account or of one member."""
+        return len(self.open) if member is None else self.open_by_member[member]
+
+
+Check = Callable[[BookAudit, Entry], None]
+"""Checks one record against what the records before it say, and takes it over."""

@@ -1,0 +1,218 @@
+"""Verifying the books: everything re-derived from the chained records, compared with the tables.
+
+One book at a time, each in a snapshot of its own, so that memory is bounded by one book and nobody
+waits. The way of a record: its place in the chain (`billing.chain`), what it does to grants and
+settings (`quota.audit`), what it does to the ledger (`billing.verify`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import bindparam, func, select
+
+from billing.chain import FIRST, Link, entries
+from billing.discrepancy import Discrepancy, discrepancy
+from billing.entries import UNREADABLE, Entry
+from billing.sql import Db, Statement
+from billing.tables import (
+    ACCOUNT_NAMES,
+    BOOKS,
+    ERASABLES,
+    LEDGER_ACCOUNTS,
+    LINES,
+    LOT_BALANCES,
+    LOTS,
+    PAYMENT_REFERENCES,
+    RECORDS,
+    TRANSFERS,
+)
+from billing.verify import LedgerAudit
+from policies.errors import ComptrollerError
+from policies.instants import from_micros, micros
+from quota.audit.ends import check_attempt, check_end, check_late, check_renewal
+from quota.audit.grants import check_grant
+from quota.audit.rows import RowAudit, load_values
+from quota.audit.settings import (
+    check_forget,
+    check_freeze,
+    check_issue,
+    check_lot_expiry,
+    check_paid_use,
+    check_plan,
+    check_refund,
+    check_zone,
+    new_lots,
+)
+from quota.audit.state import BookAudit, BudgetSums, Check
+from quota.tables import (
+    BUDGET_DAYS,
+    ENDINGS,
+    GPU_ATTEMPTS,
+    GRANTS,
+    HOLDS,
+    LATE_ENDINGS,
+    POLICY_VERSIONS,
+)
+
+if TYPE_CHECKING:
+    from quota.store import Store
+
+Progress = Callable[[int, int], None]
+"""Told how many records were verified, of how many."""
+
+BOOKS_AT_ONCE: Final = 500
+DUES: Final = ("expired", "lot_expiry")
+CHECKS: Final[dict[str, Check]] = {
+    "grant": check_grant,
+    "start": check_renewal,
+    "extend": check_renewal,
+    "settled": check_end,
+    "released": check_end,
+    "expired": check_end,
+    "late": check_late,
+    "attempt": check_attempt,
+    "purchase": check_issue,
+    "credits": check_issue,
+    "refund": check_refund,
+    "lot_expiry": check_lot_expiry,
+    "plan": check_plan,
+    "zone": check_zone,
+    "paid_use": check_paid_use,
+    "freeze": check_freeze,
+    "unfreeze": check_freeze,
+    "forget": check_forget,
+}
+_OF_BOOKS: Final = (
+    *(ACCOUNT_NAMES, ERASABLES, LEDGER_ACCOUNTS, LINES, LOT_BALANCES, LOTS, PAYMENT_REFERENCES),
+    *(RECORDS, TRANSFERS, ENDINGS, GPU_ATTEMPTS, GRANTS, HOLDS, LATE_ENDINGS),
+)
+_BOOKS: Final = Statement(
+    select(BOOKS.c.id)
+    .where(BOOKS.c.id > bindparam("after"))
+    .order_by(BOOKS.c.id)
+    .limit(bindparam("most"))
+)
+_TOTAL: Final = Statement(select(func.coalesce(func.sum(BOOKS.c.seq), 0)))
+_VERSIONS: Final = Statement(select(POLICY_VERSIONS.c.version, POLICY_VERSIONS.c.content))
+_SPENT: Final = Statement(
+    select(BUDGET_DAYS.c.name, BUDGET_DAYS.c.starts_at, BUDGET_DAYS.c.spent_micro_usd)
+)
+
+
+def _strays(table: Any) -> Statement:
+    known = select(BOOKS.c.id)
+    return Statement(select(table.c.book_id).where(table.c.book_id.not_in(known)).distinct())
+
+
+_STRAYS: Final = tuple((table.name, _strays(table)) for table in _OF_BOOKS)
+
+
+def verify(store: Store, progress: Progress | None = None) -> Iterator[Discrepancy]:
+    """Verify all books, and yield what is not as the records say.
+
+    Raises:
+        StoreUnavailable: the database cannot be read.
+    """
+    budgets, done = BudgetSums(), 0
+    with store.reading() as db:
+        total = int((db.row(_TOTAL) or (0,))[0])
+        before = _spent(db)
+        yield from _check_versions(db)
+        yield from _check_strays(db)
+    after = FIRST
+    while True:
+        with store.reading() as db:
+            books = [int(row[0]) for row in db.rows(_BOOKS, after=after, most=BOOKS_AT_ONCE)]
+        for book_id in books:
+            found: list[Discrepancy] = []
+            with store.reading() as db:
+                for count in _verify_book(db, book_id, budgets, found):
+                    done += count
+                    if progress is not None:
+                        progress(done, max(done, total))
+            yield from found
+        if len(books) < BOOKS_AT_ONCE:
+            break
+        after = books[-1]
+    with store.reading() as db:
+        yield from _check_budgets(budgets, before, _spent(db))
+
+
+def _verify_book(
+    db: Db, book_id: int, budgets: BudgetSums, found: list[Discrepancy]
+) -> Iterator[int]:
+    """Verify one book, and yield how many records each page had."""
+    link, ledger = Link(), LedgerAudit(db, book_id, found)
+    book = BookAudit(db, ledger, load_values(db, book_id), budgets, found)
+    rows = RowAudit(db, book, found)
+    for page in entries(db, book_id, link, found):
+        for entry in page:
+            _check(book, rows, entry)
+        rows.end_of_page(last=False)
+        yield len(page)
+    ledger.finish(link)
+    rows.finish()
+
+
+def _check(book: BookAudit, rows: RowAudit, entry: Entry) -> None:
+    """Check one record. What was tampered with may not even hold together: that is a finding too."""
+    try:
+        check = CHECKS.get(entry.kind)
+        if check is None:
+            book.say(entry, "kind of the record", "a known one", entry.kind)
+        if entry.kind not in DUES:
+            book.same(entry, "instant of the record", entry.recorded_at, entry.at)
+            overdue = book.overdue(entry.at)
+            if overdue is not None:
+                book.say(entry, "what fell due before it", overdue, None)
+        if check is not None:
+            check(book, entry)
+        new_lots(book, entry)
+        rows.add(entry)
+    except (*UNREADABLE, ComptrollerError) as error:
+        book.say(entry, "what the record says", "what earlier records allow", repr(error))
+    try:
+        book.ledger.apply(entry)
+    except UNREADABLE as error:
+        book.say(entry, "what the record moves", "what earlier records allow", repr(error))
+
+
+def _check_versions(db: Db) -> Iterator[Discrepancy]:
+    """Every stored policy set has the content that its version is the hash of."""
+    for version, content in db.rows(_VERSIONS):
+        hashed = hashlib.sha256(content.encode()).hexdigest()
+        if hashed != version:
+            yield discrepancy(None, None, f"content of policy version {version}", version, hashed)
+
+
+def _check_strays(db: Db) -> Iterator[Discrepancy]:
+    """Every row belongs to a book."""
+    for name, statement in _STRAYS:
+        for (book_id,) in db.rows(statement):
+            yield discrepancy(book_id, None, f"rows of {name}", "a book that has them", None)
+
+
+def _spent(db: Db) -> dict[tuple[str, int], int]:
+    return {(name, micros(day)): int(spent) for name, day, spent in db.rows(_SPENT)}
+
+
+def _check_budgets(
+    budgets: BudgetSums, before: dict[tuple[str, int], int], after: dict[tuple[str, int], int]
+) -> Iterator[Discrepancy]:
+    """A budget's row is the sum of what records charged to it.
+
+    Books go on while they are verified: the sum lies between the row before and the row after.
+    """
+    for key in sorted({*budgets.spent, *before, *after}):
+        charged = budgets.spent[key]
+        if not before.get(key, 0) <= charged <= after.get(key, 0):
+            name = f"micro-USD spent of budget {key[0]} on the day from {_day(key[1])}"
+            yield discrepancy(None, None, name, charged, after.get(key))
+
+
+def _day(start: int) -> datetime:
+    return from_micros(start)
