@@ -15,6 +15,7 @@ from policies.part import spell
 from policies.request import AttributeValue
 from policies.suggest import listed
 from policies.table import Linear, Table, combinations
+from policies.units import micro_usd
 from policies.words import at_attributes, dollars, formula_words, hold_words, percent
 
 if TYPE_CHECKING:
@@ -27,16 +28,20 @@ COMPARED_MAX: Final = 5_000
 LINES_MAX: Final = 8
 """How many of them are told one by one."""
 
+ALIKE_MAX: Final = 2
+"""How many of them are told one by one where all change by the same share."""
+
 Attributes = dict[str, AttributeValue]
 
 
 @dataclass(frozen=True, slots=True)
 class _Moved:
-    """A number that changes for some attributes."""
+    """A number that changes for some attributes; `ratio`: exactly by how much."""
 
     attributes: Attributes
     old: int
     new: int
+    ratio: Fraction
 
 
 def diff_operations(old: PolicySet, new: PolicySet) -> Iterator[Change]:
@@ -159,7 +164,7 @@ def _moved_weight(pair: tuple[Weight, Weight], attributes: Attributes) -> _Moved
         old, new = units_of(pair[0], attributes), units_of(pair[1], attributes)
     except InvalidRequest:
         return None
-    return None if old == new else _Moved(attributes, old, new)
+    return None if old == new else _Moved(attributes, old, new, Fraction(new, old))
 
 
 def _effect(moved: list[_Moved], more: Effect = "tightens") -> Effect:
@@ -207,7 +212,8 @@ def _costs(where: str, name: str, old: PolicySet, new: PolicySet) -> Iterator[Ch
         return
     costs = ((before, old), (after, new))
     moved = [m for m in (_moved_cost(costs, attributes) for attributes in tried) if m is not None]
-    if len(moved) > LINES_MAX:
+    alike = len({each.ratio for each in moved}) == 1
+    if len(moved) > LINES_MAX or (len(moved) > ALIKE_MAX and alike):
         yield Change("gpu_cost", at, (name,), f"{head} changes for {_span(moved)}")
         return
     for each in moved:
@@ -216,34 +222,32 @@ def _costs(where: str, name: str, old: PolicySet, new: PolicySet) -> Iterator[Ch
 
 def _cost_line(moved: _Moved) -> str:
     at = f" at {at_attributes(moved.attributes)}" if moved.attributes else ""
-    change = percent(moved.old, moved.new)
-    return f"{at}: {dollars(moved.old)} -> {dollars(moved.new)} ({change})"
+    return f"{at}: {dollars(moved.old)} -> {dollars(moved.new)} ({_share(moved)})"
+
+
+def _share(moved: _Moved) -> str:
+    return percent(1, moved.ratio) if moved.old else "from nothing"
 
 
 def _span(moved: list[_Moved]) -> str:
     """Say in one line how the cost of many kinds of request changes."""
-    ordered = sorted(
-        moved, key=lambda each: (_ratio(each), each.new, at_attributes(each.attributes))
-    )
+    ordered = sorted(moved, key=lambda each: (each.ratio, each.new, at_attributes(each.attributes)))
     low, high = ordered[0], ordered[-1]
     count = f"{len(moved):,} kinds of request"
-    if percent(low.old, low.new) == percent(high.old, high.new):
-        return f"{count}, by {percent(low.old, low.new)}, such as{_cost_line(low)}"
+    if low.ratio == high.ratio:
+        return f"{count}, such as{_cost_line(low)}"
     return f"{count}, from{_cost_line(low)} to{_cost_line(high)}"
-
-
-def _ratio(moved: _Moved) -> Fraction:
-    return Fraction(moved.new, moved.old) if moved.old else Fraction(moved.new)
 
 
 def _moved_cost(
     costs: tuple[tuple[GpuCost, PolicySet], tuple[GpuCost, PolicySet]], attributes: Attributes
 ) -> _Moved | None:
     try:
-        old, new = (cost.estimate_micro_usd(attributes, each.gpus) for cost, each in costs)
+        old, new = (cost.estimate_usd(attributes, each.gpus) for cost, each in costs)
     except LookupError:
         return None
-    return None if old == new else _Moved(attributes, old, new)
+    ratio = new / old if old else new
+    return None if old == new else _Moved(attributes, micro_usd(old), micro_usd(new), ratio)
 
 
 def _cost_words(cost: GpuCost) -> str:

@@ -75,6 +75,19 @@ class GpuCost(Part):
         Raises:
             LookupError: it has no value for these attributes, or none that can be a cost.
         """
+        cost = micro_usd(self.estimate_usd(attributes, gpus))
+        if cost > GPU_COST_MICRO_USD_MAX:
+            raise LookupError("it would be above a billion dollars")
+        return cost
+
+    def estimate_usd(
+        self, attributes: Mapping[str, AttributeValue], gpus: Mapping[str, Gpu]
+    ) -> Fraction:
+        """Return the estimated cost in dollars, exactly.
+
+        Raises:
+            LookupError: it has no value for these attributes, or a negative one.
+        """
         if self.gpu is None:
             dollars = evaluate(self.formula, attributes)
         else:
@@ -82,10 +95,7 @@ class GpuCost(Part):
             dollars = self.estimate_seconds(attributes) * price / SECONDS_PER_HOUR
         if dollars is None or dollars < 0:
             raise LookupError("it has no value for these attributes")
-        cost = micro_usd(dollars)
-        if cost > GPU_COST_MICRO_USD_MAX:
-            raise LookupError("it would be above a billion dollars")
-        return cost
+        return dollars
 
     def estimate_seconds(self, attributes: Mapping[str, AttributeValue]) -> Fraction:
         """Return the estimated GPU time in seconds, exactly: zero where dollars are given directly.
