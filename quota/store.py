@@ -238,6 +238,10 @@ def _engine(url: str, busy_seconds: float) -> Engine:
         raise InvalidRequest(
             f"database `{name}` is not supported: write one such as sqlite:///comptroller.db"
         )
+    if parsed.get_dialect().is_async:
+        raise InvalidRequest(
+            f"`{parsed.drivername}` is an async driver: write sqlite:///..., also for AsyncComptroller"
+        )
     in_memory = parsed.database in (None, "", ":memory:")
     options: dict[str, Any] = (
         {"poolclass": StaticPool}

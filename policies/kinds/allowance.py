@@ -41,10 +41,9 @@ class Renewing(Windowed, Source):
         return Check(used, self.units, units, used + units <= self.units)
 
     def next_chance(self, asked: Asked, history: History, now: datetime) -> datetime | None:
-        """Return when enough units have left the window, or any at all where it may be split."""
-        if self.split:
-            return history.next_return(self.usage_read(asked), now)
-        return history.falls_to(self.usage_read(asked), self.units - asked.units, now)
+        """Return when enough units have left the window, or enough for one where it may be split."""
+        enough = 1 if self.split else asked.units
+        return history.falls_to(self.usage_read(asked), self.units - enough, now)
 
 
 class DailyAllowance(Renewing):

@@ -78,8 +78,8 @@ class SpendLimit(Windowed, Limit):
     def next_chance(self, asked: Asked, history: History, now: datetime) -> datetime | None:
         """Return when any money leaves the window, or lots of another price may be next to be used."""
         chances = [
-            history.next_return(self._read(asked, currency), now)
-            for currency in self._limits(asked)
+            history.falls_to(self._read(asked, currency), limit - 1, now)
+            for currency, limit in self._limits(asked).items()
         ]
         return min(
             (
