@@ -82,6 +82,7 @@ def plans(draw: st.DrawFn) -> str:
 def histories(draw: st.DrawFn, policies: PolicySet) -> History:
     names = [source.label for source in policies.plan("plan").sources]
     uses, grants = [], []
+    paid: dict[str, Any]
     for _ in range(draw(st.integers(0, 8))):
         source = draw(st.sampled_from(names))
         units = draw(st.integers(1, 4))
@@ -101,9 +102,10 @@ def histories(draw: st.DrawFn, policies: PolicySet) -> History:
         )
         if draw(st.booleans())
     )
-    tat = {("rate", None): (draw(st.integers(-5, 15)) * HOUR // MICRO + _micros(NOW), 1)}
+    rates: dict[tuple[str, str | None], tuple[int, int]] = {}
+    rates["rate", None] = (draw(st.integers(-5, 15)) * HOUR // MICRO + _micros(NOW), 1)
     budgets = {("all", NOW.replace(hour=0)): draw(st.sampled_from([0, 9_500_000]))}
-    return History(tuple(uses), tuple(grants), lots, tat, budgets)
+    return History(tuple(uses), tuple(grants), lots, rates, budgets)
 
 
 def _micros(instant: datetime) -> int:
