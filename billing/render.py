@@ -64,6 +64,8 @@ def as_values(what: object) -> Any:
         return {each.name: as_values(getattr(what, each.name)) for each in named}
     if isinstance(what, Mapping):
         return {str(name): as_values(value) for name, value in what.items()}
+    if isinstance(what, tuple) and hasattr(what, "_fields"):
+        return {name: as_values(getattr(what, name)) for name in what._fields}
     if isinstance(what, (list, tuple)):
         return [as_values(value) for value in what]
     if isinstance(what, (datetime, date)):
@@ -77,13 +79,19 @@ def instant(at: datetime) -> str:
 
 
 def csv_text(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Return rows as CSV with a header. What a spreadsheet would run as a formula gets a ' before."""
-    out, writer = io.StringIO(), None
+    """Return rows as CSV with a header. What a spreadsheet would run gets a `'` before it."""
+    lines: list[str] = []
     for row in rows:
-        if writer is None:
-            writer = csv.writer(out, lineterminator="\n")
-            writer.writerow([safe(name) for name in row])
-        writer.writerow([safe(value) for value in row.values()])
+        if not lines:
+            lines.append(csv_line(row))
+        lines.append(csv_line(row.values()))
+    return "".join(lines)
+
+
+def csv_line(cells: Iterable[Any]) -> str:
+    """Return one line of CSV with its line end."""
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerow([safe(cell) for cell in cells])
     return out.getvalue()
 
 

@@ -23,7 +23,8 @@ from quota.engine import Comptroller
 from quota.methods.requests import REASON_FAILED, started_job
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from itertools import islice
+from pathlib import Path
     from types import TracebackType
 
     from sqlalchemy import Engine
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from quota.clock import Clock
     from quota.grants import Job
 
+LINES_AT_ONCE: Final = 500
 THREADS: Final = 16
 """How many calls may be under way at one time; further ones wait for their turn."""
 
@@ -149,6 +151,22 @@ class AsyncComptroller:
     sweep = awaited(Comptroller.sweep)
     health = awaited(Comptroller.health)
     reload_policies = awaited(Comptroller.reload_policies)
+
+    statement = awaited(Comptroller.statement)
+    report = awaited(Comptroller.report)
+    verify = awaited(Comptroller.verify)
+    explain = awaited(Comptroller.explain)
+
+    async def export(self) -> AsyncIterator[str]:
+        """Yield all records and transfers as the lines of a CSV file, for auditors.
+
+        Raises:
+            StoreUnavailable: the database cannot be read.
+        """
+        lines = self.sync.export()
+        while part := await self.in_thread(lambda: list(islice(lines, LINES_AT_ONCE))):
+            for line in part:
+                yield line
 
     @asynccontextmanager
     async def job(

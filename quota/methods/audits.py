@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from billing.discrepancy import Discrepancy
+from billing.export import export
 from billing.report import Report, dimensions
 from billing.statement import Statement
 from policies.errors import InvalidRequest
@@ -13,6 +14,8 @@ from policies.instants import as_utc
 from quota import reports, statements
 from quota import verify as verification
 from quota.ask import name
+from quota.explain import Explanation, explain
+from quota.ids import parse_grant_id
 from quota.methods.base import Methods
 from quota.verify import Progress
 
@@ -67,6 +70,26 @@ class AuditMethods(Methods):
             StoreUnavailable: the database cannot be read.
         """
         return list(verification.verify(self._db, progress))
+
+    def explain(self, grant_id: str) -> Explanation:
+        """Return what each policy read and found for a grant, and what became of it.
+
+        `.same` says whether deciding again from its record gives the same.
+
+        Raises:
+            UnknownGrant: there is no such grant.
+        """
+        ids, now = parse_grant_id(grant_id), self._clock()
+        with self._db.reading() as db:
+            return explain(db, ids, now)
+
+    def export(self) -> Iterator[str]:
+        """Yield all records and transfers as the lines of a CSV file, for auditors.
+
+        Raises:
+            StoreUnavailable: the database cannot be read.
+        """
+        return export(self._db.reading)
 
 
 def _period(since: object, until: object) -> tuple[datetime, datetime]:
