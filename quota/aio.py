@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import datetime
 from functools import partial, wraps
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Concatenate, Final, Literal, ParamSpec, Self, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -23,8 +24,7 @@ from quota.engine import Comptroller
 from quota.methods.requests import REASON_FAILED, started_job
 
 if TYPE_CHECKING:
-    from itertools import islice
-from pathlib import Path
+    from pathlib import Path
     from types import TracebackType
 
     from sqlalchemy import Engine
