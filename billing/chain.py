@@ -110,11 +110,11 @@ def _entry(book_id: int, row: Row, link: Link, found: list[Discrepancy]) -> Entr
     except UNREADABLE as error:
         found.append(discrepancy(book_id, seq, "bytes of the record", "what can be read", error))
         return None
-    columns = ("kind", "at", "recorded_at", "once")
-    said = {seq: (entry.kind, entry.at, entry.recorded_at, entry.once)}
-    places = {seq: seq}
-    stored = {seq: (kind, at, recorded_at, once)}
-    found.extend(compared(book_id, "record", columns, said, stored, places))
+    said = (entry.kind, entry.at, entry.recorded_at, entry.once)
+    if said != (kind, at, recorded_at, once):
+        columns = ("kind", "at", "recorded_at", "once")
+        stored = {seq: (kind, at, recorded_at, once)}
+        found.extend(compared(book_id, "record", columns, {seq: said}, stored, {seq: seq}))
     return entry
 
 

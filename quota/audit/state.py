@@ -100,6 +100,7 @@ class BookAudit:
         self.booked: Counter[int] = Counter()
         self.needed: dict[str, int] = {}
         self._due: list[tuple[datetime, int, int]] = []
+        self._policy_sets: dict[str, PolicySet] = {}
 
     # --- discrepancies ----------------------------------------------------------------------
 
@@ -132,7 +133,9 @@ class BookAudit:
             InvalidRequest: it was never used here.
             PolicyError: it cannot be read here.
         """
-        return stored(self._db, version)
+        if version not in self._policy_sets:
+            self._policy_sets[version] = stored(self._db, version)
+        return self._policy_sets[version]
 
     def text_of(self, hashed: str) -> str:
         """Return the text behind a salted hash, unless it was erased."""
