@@ -24,7 +24,7 @@ from policies.kinds.spend import SpendLimit
 from policies.kinds.usage import UsageLimit
 from policies.part import Fault, refusal
 from policies.policy import Limit, Source
-from policies.suggest import did_you_mean, listed, shown
+from policies.suggest import did_you_mean, listed, one_line, shown
 
 PolicyT = TypeVar("PolicyT", Limit, Source)
 
@@ -67,7 +67,9 @@ def kinds() -> Mapping[str, type[Limit | Source]]:
             policy = entry.load()
         except Exception as error:
             raise PolicyError(
-                [f"policy plug-in `{entry.name}` ({entry.value}) cannot be loaded: {error}"]
+                [
+                    f"policy plug-in `{entry.name}` ({entry.value}) cannot be loaded: {_reason(error)}"
+                ]
             ) from error
         if not (isinstance(policy, type) and issubclass(policy, (Limit, Source))):
             raise PolicyError(
@@ -80,6 +82,11 @@ def kinds() -> Mapping[str, type[Limit | Source]]:
             )
         known[kind] = policy
     return known
+
+
+def _reason(error: Exception) -> str:
+    text = one_line(str(error), 200) or type(error).__name__
+    return f"{text[0].lower()}{text[1:]}"
 
 
 def limit_kinds() -> dict[str, type[Limit]]:
