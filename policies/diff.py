@@ -104,9 +104,9 @@ def _policies(where: str, old: tuple[Policy, ...], new: tuple[Policy, ...]) -> I
     takes: tuple[Effect, Effect] = ("tightens", "loosens")
     if any(isinstance(policy, Limit) for policy in (*old, *new)):
         takes = ("loosens", "tightens")
-    for label in before:
+    for label, policy in before.items():
         if label not in after:
-            what = f"{_named_words(before[label])} is removed"
+            what = f"{_named_words(policy)} is removed"
             yield Part(f"{where}.{label}", what, takes[0])
     for label, policy in after.items():
         if label not in before:

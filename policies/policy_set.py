@@ -316,7 +316,7 @@ class PolicySet(Part):
         operation: str,
         attributes: Mapping[str, object] | None,
         member: str | None,
-        consent: bool | int,
+        consent: bool | int,  # noqa: FBT001 - yes, no, or at most so many units
     ) -> Request:
         """Normalise a request: defaults filled in, every value of its declared type.
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 import yaml
 
 from policies.part import Path, path_text
-from policies.suggest import one_line, shown
+from policies.suggest import one_line
 from policies.table import spelled
 
 VALUES_MAX: Final = 200_000
