@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, Final
 
 from sqlalchemy import Engine, create_engine
@@ -40,7 +42,13 @@ FAILED: Final = "failed"
 PROGRESS_ROWS: Final = 64
 """How many rows pass between two reports of progress."""
 
-_CACHE_KIB: Final = 64 * 1024
+_SCRATCH_PRAGMAS: Final = (
+    "foreign_keys=ON",
+    "cache_size=-65536",
+    "locking_mode=EXCLUSIVE",
+    "journal_mode=MEMORY",
+    "synchronous=OFF",
+)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
@@ -178,7 +186,8 @@ def replay(
     if plan is not None:
         policy_set.plan(plan)
     clock = SetClock()
-    store = Store(_temporary() if database is None else database)
+    scratch = TemporaryDirectory(prefix="comptroller-")
+    store = Store(_scratch(Path(scratch.name) / "replay.db") if database is None else database)
     try:
         with Comptroller.open(policy_set, store.engine, redis=redis, clock=clock) as comptroller:
             with store.reading() as db:
@@ -192,6 +201,7 @@ def replay(
             run.close(book_totals(db))
     finally:
         store.engine.dispose()
+        scratch.cleanup()
     return run.totals
 
 
@@ -353,15 +363,15 @@ class _Replay:
         heapq.heappush(self._open, (ends_at, row.number, entry))
 
 
-def _temporary() -> Engine:
-    """Return an engine on SQLite's private temporary database.
+def _scratch(path: Path) -> Engine:
+    """Return an engine on a file that nobody will want back: never flushed to the disk, and no memory that grows.
 
-    It is in memory while it is small, then on disk, and gone at the end.
+    (SQLite's own temporary database keeps every page it wrote on a list, and walks it at each commit.)
     """
 
     def connect() -> sqlite3.Connection:
-        connection = sqlite3.connect("", check_same_thread=False, isolation_level=None)
-        for pragma in ("foreign_keys=ON", f"cache_size=-{_CACHE_KIB}", "journal_mode=MEMORY"):
+        connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        for pragma in _SCRATCH_PRAGMAS:
             connection.execute(f"PRAGMA {pragma}").close()
         return connection
 
