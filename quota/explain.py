@@ -191,14 +191,13 @@ def _ending(db: Db, book: BookState, grant: GrantFacts, now: datetime) -> HowItE
     if ended is None:
         return None
     late = load_late(db, book.id, grant.number)
-    units, cost = (0, ended.gpu_cost_micro_usd) if late is None else late[1:]
     return HowItEnded(
         status=ended.status,
         at=ended.at,
         reason=ended.reason,
-        units_charged=ended.units_charged + units,
-        gpu_cost_micro_usd=cost,
-        gpu_reported=ended.gpu_reported or late is not None,
+        units_charged=ended.units_charged + (0 if late is None else late.units_charged),
+        gpu_cost_micro_usd=(late or ended).gpu_cost_micro_usd,
+        gpu_reported=(late or ended).gpu_reported,
         late=late is not None,
     )
 

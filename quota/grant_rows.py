@@ -47,7 +47,10 @@ _ENDING: Final = Statement(
 
 _LATE: Final = Statement(
     select(
-        LATE_ENDINGS.c.at, LATE_ENDINGS.c.units_charged, LATE_ENDINGS.c.gpu_cost_micro_usd
+        LATE_ENDINGS.c.at,
+        LATE_ENDINGS.c.units_charged,
+        LATE_ENDINGS.c.gpu_cost_micro_usd,
+        LATE_ENDINGS.c.gpu_reported,
     ).where(
         LATE_ENDINGS.c.book_id == bindparam("book_id"),
         LATE_ENDINGS.c.grant_no == bindparam("number"),
@@ -94,6 +97,16 @@ class Ended:
     gpu_reported: bool
 
 
+@dataclass(frozen=True, slots=True)
+class LateReport:
+    """What was reported of a grant after it had expired, and booked. GPU cost in micro-dollars."""
+
+    at: datetime
+    units_charged: int
+    gpu_cost_micro_usd: int
+    gpu_reported: bool
+
+
 def load_grant(db: Db, book_id: int, number: int) -> GrantFacts:
     """Load a grant as it was made.
 
@@ -130,10 +143,10 @@ def _ended(row: Row) -> Ended:
     return Ended(*(*row[:-1], bool(row[-1])))
 
 
-def load_late(db: Db, book_id: int, number: int) -> tuple[datetime, int, int] | None:
-    """Load the late report of a grant that had expired: when, units charged, and GPU cost in micro-dollars."""
+def load_late(db: Db, book_id: int, number: int) -> LateReport | None:
+    """Load the late report of a grant that had expired."""
     row = db.row(_LATE, book_id=book_id, number=number)
-    return None if row is None else (row[0], int(row[1]), int(row[2]))
+    return None if row is None else LateReport(*(*row[:-1], bool(row[-1])))
 
 
 def allocation_text(allocations: Iterable[Allocation]) -> list[list[Any]]:

@@ -19,7 +19,7 @@ from policies.policy_set import PolicySet
 from policies.request import Request
 from quota.endings import gpu_transfers
 from quota.gpu_costs import charge_overrun, gpu_lines
-from quota.grant_rows import Ended, GrantFacts, load_late
+from quota.grant_rows import Ended, GrantFacts, LateReport, load_late
 from quota.grants import Ending
 from quota.ids import parse_lot_id
 from quota.load import load_readings
@@ -31,20 +31,19 @@ from quota.tables import LATE_ENDINGS
 _LATE: Final = insert_into(LATE_ENDINGS)
 
 
-def told(grant: GrantFacts, ended: Ended, late: tuple[datetime, int, int] | None) -> Ending:
+def told(grant: GrantFacts, ended: Ended, late: LateReport | None) -> Ending:
     """Return how a grant has ended, as a later caller is told."""
     if late is None:
         return replace(told_end(grant, ended), late=ended.status == "expired")
-    at, units, cost = late
     return Ending(
         grant.id,
         ended.status,
         by_this_call=False,
         late=True,
-        units_charged=ended.units_charged + units,
-        gpu_cost_micro_usd=cost,
-        gpu_reported=True,
-        at=at,
+        units_charged=ended.units_charged + late.units_charged,
+        gpu_cost_micro_usd=late.gpu_cost_micro_usd,
+        gpu_reported=late.gpu_reported,
+        at=late.at,
         reason=ended.reason,
     )
 
@@ -96,18 +95,19 @@ def report_late(
         draft, once=f"late:{grant.number}", transfers=(*transfers, *moves), lines=(*lines, *charges)
     )
     seq = post(db, book, draft, now)
-    units = sum(part.units for part in charged)
+    late = LateReport(now, sum(part.units for part in charged), booked, cost is not None)
     db.run(
         _LATE,
         book_id=book.id,
         grant_no=grant.number,
         seq=seq,
         at=now,
-        units_charged=units,
+        units_charged=late.units_charged,
         gpu_cost_micro_usd=booked,
+        gpu_reported=int(late.gpu_reported),
     )
     save_book(db, book)
-    return told(grant, ended, (now, units, booked))
+    return told(grant, ended, late)
 
 
 def _charged_late(

@@ -118,6 +118,7 @@ class LateEnding(Table, table=True):
     at: datetime = Field(sa_column=instant("at"))
     units_charged: int = Field(sa_column=whole("units_charged"))
     gpu_cost_micro_usd: int = Field(sa_column=whole("gpu_cost_micro_usd"))
+    gpu_reported: int = Field(sa_column=whole("gpu_reported"))
 
 
 class GpuAttempt(Table, table=True):

@@ -26,7 +26,7 @@ ENDING_COLUMNS: Final = (
     *("seq", "status", "reason", "at"),
     *("units_charged", "gpu_cost_micro_usd", "gpu_reported"),
 )
-LATE_COLUMNS: Final = ("seq", "at", "units_charged", "gpu_cost_micro_usd")
+LATE_COLUMNS: Final = ("seq", "at", "units_charged", "gpu_cost_micro_usd", "gpu_reported")
 ATTEMPT_COLUMNS: Final = ("seq", "gpu_cost_micro_usd", "gpu_seconds", "gpu")
 SETTINGS: Final = (
     *("grants", "plan", "zones", "paid_use"),
@@ -94,8 +94,13 @@ class RowAudit:
                     int(facts["gpu_reported"]),
                 )
             case "late":
-                cost = facts["gpu_cost_micro_usd"]
-                self._late[number] = (entry.seq, entry.at, sum(facts["charged"]), cost)
+                self._late[number] = (
+                    entry.seq,
+                    entry.at,
+                    sum(facts["charged"]),
+                    facts["gpu_cost_micro_usd"],
+                    int(facts["gpu_reported"]),
+                )
             case "attempt":
                 self._attempts[number, facts["attempt"]] = (
                     entry.seq,

@@ -460,6 +460,7 @@ def _create_grants() -> None:
         sa.Column("at", Instant(), nullable=False),
         sa.Column("units_charged", sa.BigInteger(), nullable=False),
         sa.Column("gpu_cost_micro_usd", sa.BigInteger(), nullable=False),
+        sa.Column("gpu_reported", sa.BigInteger(), nullable=False),
         sa.CheckConstraint("units_charged >= 0 AND gpu_cost_micro_usd >= 0"),
         sa.ForeignKeyConstraint(
             ["book_id", "grant_no"],
