@@ -29,7 +29,7 @@ POOL_SIZE: Final = 8
 POOL_OVERFLOW: Final = 24
 BUSY_SNAPSHOT: Final = 517
 SAVEPOINT: Final = "comptroller"
-GUARDS: Final = ("foreign_keys=ON", "recursive_triggers=ON")
+GUARDS: Final = ("foreign_keys", "recursive_triggers")
 """References are checked, and a row that REPLACE would delete on its way is refused as any deletion is."""
 BEGIN_READING: Final = "BEGIN"
 BEGIN_WRITING: Final = "BEGIN IMMEDIATE"
@@ -169,11 +169,12 @@ class Store:
         """Take a driver's connection from the pool and begin a transaction. What is not committed is rolled back."""
         driver = self.engine.raw_connection()
         try:
-            driver.cursor().execute(how)
-            try:
-                yield driver
-            finally:
-                driver.rollback()
+            with nullcontext() if self.owns_engine else _guarded(driver):
+                driver.cursor().execute(how)
+                try:
+                    yield driver
+                finally:
+                    driver.rollback()
         finally:
             driver.close()
 
@@ -262,13 +263,32 @@ def _engine(url: str, busy_seconds: float) -> Engine:
 
 def _prepare(connection: Any, _: Any) -> None:
     # FULL: a grant that was answered survives a power cut. WAL: readers never wait for the writer.
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", *GUARDS, "cache_size=-16000"):
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "cache_size=-16000"):
         connection.execute(f"PRAGMA {pragma}")
+    _prepare_memory(connection, _)
 
 
 def _prepare_memory(connection: Any, _: Any) -> None:
-    for pragma in GUARDS:
-        connection.execute(f"PRAGMA {pragma}")
+    for guard in GUARDS:
+        connection.execute(f"PRAGMA {guard}=ON")
+
+
+@contextmanager
+def _guarded(driver: PoolProxiedConnection) -> Iterator[None]:
+    """Switch the guards on while we use a connection of the host's engine, and leave it as it was."""
+    cursor = driver.cursor()
+    off = []
+    for guard in GUARDS:
+        cursor.execute(f"PRAGMA {guard}")
+        if not cursor.fetchone()[0]:
+            off.append(guard)
+            cursor.execute(f"PRAGMA {guard}=ON")
+    try:
+        yield
+    finally:
+        for guard in off:
+            cursor.execute(f"PRAGMA {guard}=OFF")
+        cursor.close()
 
 
 @contextmanager

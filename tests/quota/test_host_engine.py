@@ -1,0 +1,55 @@
+"""The host's own engine: the guards hold on it while we use it, and it is left as it was."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from policies import PolicySet
+from quota import Comptroller, InvalidRequest
+from quota.testing import FakeClock
+
+
+def test_references_are_checked_on_a_connection_of_the_hosts_that_does_not_check_them(
+    tmp_path: Path,
+):
+    engine = create_engine(f"sqlite:///{tmp_path / 'host.db'}")
+    with Comptroller.open(PolicySet.unlimited(), engine, clock=FakeClock()) as comptroller:
+        assert comptroller.admit(account="u", operation="anything", key="k")
+        with (
+            pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY"),
+            comptroller._db.writing() as db,
+        ):
+            db.driver_sql("INSERT INTO comptroller_ledger_account VALUES (99, 'lot:1', 'CREDIT')")
+    with engine.connect() as connection:
+        assert connection.execute(text("PRAGMA foreign_keys")).scalar() == 0
+    engine.dispose()
+
+
+def test_a_row_of_the_ledger_cannot_be_replaced_on_a_connection_of_the_hosts(tmp_path: Path):
+    engine = create_engine(f"sqlite:///{tmp_path / 'host.db'}")
+    with Comptroller.open(PolicySet.unlimited(), engine, clock=FakeClock()) as comptroller:
+        comptroller.admit(account="u", operation="anything", key="k")
+        with (
+            pytest.raises(sqlite3.IntegrityError, match="append-only"),
+            comptroller._db.writing() as db,
+        ):
+            db.driver_sql("REPLACE INTO comptroller_asset VALUES ('CREDIT', 3)")
+    engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("sqlite+aiosqlite:///x.db", "async driver"),
+        ("postgresql://localhost/x", "not supported"),
+        ("no url at all", "not a database URL"),
+    ],
+)
+def test_a_database_that_cannot_be_used_is_refused_in_one_line(url: str, says: str):
+    with pytest.raises(InvalidRequest, match=says) as refused:
+        Comptroller.open(PolicySet.unlimited(), url)
+    assert "\n" not in str(refused.value)
