@@ -146,7 +146,10 @@ def _ended(row: Row) -> Ended:
 def load_late(db: Db, book_id: int, number: int) -> LateReport | None:
     """Load the late report of a grant that had expired."""
     row = db.row(_LATE, book_id=book_id, number=number)
-    return None if row is None else LateReport(*(*row[:-1], bool(row[-1])))
+    if row is None:
+        return None
+    at, units_charged, cost, reported = row
+    return LateReport(at, units_charged, cost, bool(reported))
 
 
 def allocation_text(allocations: Iterable[Allocation]) -> list[list[Any]]:
