@@ -12,19 +12,14 @@ the books at the end.
 from __future__ import annotations
 
 import heapq
-import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, ClassVar, Final
-
-from sqlalchemy import Engine, create_engine
-from sqlalchemy.pool import StaticPool
 
 from policies.errors import ComptrollerError, InvalidRequest
 from policies.instants import EPOCH, micros
@@ -33,6 +28,7 @@ from policies.rules import Ruleset
 from quota.engine import Comptroller
 from quota.grants import Ending, Grant
 from quota.replay_books import BookTotals, book_totals, has_grants
+from quota.scratch import scratch
 from quota.store import Store
 from quota.traces import Row, Status
 
@@ -42,13 +38,6 @@ FAILED: Final = "failed"
 PROGRESS_ROWS: Final = 64
 """How many rows pass between two reports of progress."""
 
-_SCRATCH_PRAGMAS: Final = (
-    "foreign_keys=ON",
-    "cache_size=-65536",
-    "locking_mode=EXCLUSIVE",
-    "journal_mode=MEMORY",
-    "synchronous=OFF",
-)
 _MICROSECOND: Final = timedelta(microseconds=1)
 
 
@@ -186,9 +175,7 @@ def replay(
     if plan is not None:
         policy_set.plan(plan)
     clock = SetClock()
-    scratch = TemporaryDirectory(prefix="comptroller-")
-    store = Store(_scratch(Path(scratch.name) / "replay.db") if database is None else database)
-    try:
+    with scratch(database) as engine, closing(Store(engine)) as store:
         with Comptroller.open(policy_set, store.engine, redis=redis, clock=clock) as comptroller:
             with store.reading() as db:
                 if has_grants(db):
@@ -199,9 +186,6 @@ def replay(
             run.run(rows, progress)
         with store.reading() as db:
             run.close(book_totals(db))
-    finally:
-        store.engine.dispose()
-        scratch.cleanup()
     return run.totals
 
 
@@ -361,18 +345,3 @@ class _Replay:
             ends_at = grant.at + int(Fraction(row.gpu_seconds) * 1_000_000) * _MICROSECOND
         entry = _OpenGrant(grant.id, status, row.gpu_seconds, units, account)
         heapq.heappush(self._open, (ends_at, row.number, entry))
-
-
-def _scratch(path: Path) -> Engine:
-    """Return an engine on a file that nobody will want back: never flushed to the disk, and no memory that grows.
-
-    (SQLite's own temporary database keeps every page it wrote on a list, and walks it at each commit.)
-    """
-
-    def connect() -> sqlite3.Connection:
-        connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        for pragma in _SCRATCH_PRAGMAS:
-            connection.execute(f"PRAGMA {pragma}").close()
-        return connection
-
-    return create_engine("sqlite://", creator=connect, poolclass=StaticPool)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from importlib.resources import files
-from pathlib import Path
 from typing import Any, Final
 
-from rich.console import Console
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine
 
 from billing.report import Report, ReportRow
 from billing.statement import Statement
@@ -20,8 +16,9 @@ from policies.diff import diff
 from policies.policy_set import PolicySet
 from quota.demo.run import Outcome, World
 from quota.demo.trace import START, Demand, make_demand
-from quota.edges.common import plain, sqlite_path
+from quota.edges.common import counted, plain
 from quota.engine import Comptroller
+from quota.scratch import scratch, sqlite_path
 
 DEFAULT_DATABASE: Final = "sqlite:///build/demo.db"
 POLICIES: Final = "policies.yaml"
@@ -109,27 +106,24 @@ def run_demo(
     seed: int,
     accounts: int,
     what_if: bool = True,
-    screen: Console | None = None,
 ) -> Facts:
-    """Play the week into a database, and gather what it came to. `screen` gets a progress bar.
+    """Play the week into a database, and gather what it came to.
 
     Raises:
         StoreUnavailable: the database cannot be written.
     """
     demand, policy_set = make_demand(seed, accounts), load_policies()
-    engine = _engine(database)
-    try:
-        with _progress(screen, "the week") as progress:
-            world, comptroller = _world(demand, policy_set, engine)
-            with comptroller:
-                outcome = world.play(comptroller, progress)
-                facts = _gather(comptroller, demand, outcome, policy_set, database, seed)
-    finally:
-        if isinstance(engine, Engine):
-            engine.dispose()
+    path = sqlite_path(database)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with scratch(database) as engine, counted("requests") as progress:
+        world, comptroller = _world(demand, policy_set, engine)
+        with comptroller:
+            outcome = world.play(comptroller, progress)
+            facts = _gather(comptroller, demand, outcome, policy_set, database, seed)
     if not what_if:
         return facts
-    with _progress(screen, "what if") as progress:
+    with counted("requests again, under another policy") as progress:
         return replace(facts, what_if=_what_if(demand, policy_set, progress))
 
 
@@ -197,39 +191,3 @@ def _what_if(
         gpu_micro_usd=totals.gpu_micro_usd + totals.gpu_unreported_micro_usd,
         revenue_minor=totals.revenue_minor.get(cut.currency, 0),
     )
-
-
-def _engine(database: str) -> str | Engine:
-    """Return an engine for a demo's file. It need not survive a power cut, which saves a minute."""
-    path = sqlite_path(database)
-    if path is None:
-        return database
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(
-        database, connect_args={"check_same_thread": False, "isolation_level": None}
-    )
-
-    @event.listens_for(engine, "connect")
-    def prepare(connection: sqlite3.Connection, _: object) -> None:
-        for pragma in ("journal_mode=WAL", "synchronous=OFF", "foreign_keys=ON"):
-            connection.execute(f"PRAGMA {pragma}").close()
-
-    return engine
-
-
-@contextmanager
-def _progress(screen: Console | None, what: str) -> Iterator[Callable[[int, int], None] | None]:
-    if screen is None:
-        yield None
-        return
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
-
-    columns = (
-        TextColumn("{task.description:>9}"),
-        BarColumn(None),
-        TextColumn("{task.completed:>6,} of {task.total:,} requests"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=screen, transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import typer
@@ -11,6 +12,7 @@ from policies.errors import InvalidRequest
 from policies.instants import Length
 from policies.words import money
 from quota.clock import system_clock
+from quota.denials import DenialRecord
 from quota.edges import show_account
 from quota.edges.common import (
     DATABASE_DEFAULT,
@@ -23,7 +25,6 @@ from quota.edges.common import (
     escaped,
     grant_json,
     instant,
-    note,
     opened,
     plain,
     print_json,
@@ -64,6 +65,7 @@ def show(
     [dim]Example: comptroller account show u_42 --at 'yesterday 14:03'[/dim]
     """
     moment = instant(at, "at")
+    before: Sequence[DenialRecord] = ()
     with opened(database, policies) as comptroller:
         balance = comptroller.balance(account)
         if moment is None:
@@ -73,9 +75,10 @@ def show(
             span = _length(around, "around").after(moment) - moment
             until = moment + span
             denials = comptroller.denials(account, moment - span, until, most=most)
+            before = comptroller.denials(account, until=moment, most=1)
             every = comptroller.grants(account, most=1000)
             grants = [grant for grant in every if moment - span <= grant.at < until][:most]
-        tags = comptroller.tags(account)
+        tags, budgets = comptroller.tags(account), comptroller.policies.budgets
     if as_json:
         shown: dict[str, Any] = {"balance": balance, "tags": tags, "denials": denials}
         print_json({**plain(shown), "grants": [grant_json(grant) for grant in grants]})
@@ -83,9 +86,9 @@ def show(
     if moment is None:
         show_account.balance(balance, tags)
         show_account.grants(grants, "latest grants")
-        show_account.denials(denials, "latest denials")
+        show_account.denials(denials, "latest denials", budgets=budgets)
     else:
-        show_account.around(account, moment, around, grants, denials)
+        show_account.around(account, moment, around, grants, denials, before, budgets=budgets)
 
 
 @app.command()
@@ -295,6 +298,3 @@ def _expiry(text: str) -> Any:
         return Length.parse(text).after(system_clock())
     except ValueError:
         return instant(text, "expires")
-
-
-__all__ = ["add_to", "app", "note"]

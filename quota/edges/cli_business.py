@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
@@ -22,6 +24,7 @@ from quota.edges.common import (
     Database,
     Policies,
     console,
+    counted,
     escaped,
     instant,
     opened,
@@ -130,8 +133,8 @@ def verify(
 
     [dim]Example: comptroller audit verify --database sqlite:///comptroller.db[/dim]
     """
-    with opened(database, policies) as comptroller:
-        found = comptroller.verify()
+    with opened(database, policies) as comptroller, counted("records") as progress:
+        found = comptroller.verify(progress=progress)
     if as_json:
         print_json({"sound": not found, "discrepancies": found})
     else:
@@ -143,6 +146,29 @@ def verify(
             say("[green]the books are sound[/green]: every record, balance and lot adds up")
     if found:
         raise typer.Exit(FOUND)
+
+
+@audit.command()
+def export(
+    form: Annotated[
+        Literal["csv"], typer.Option("--format", "-f", help="How the rows are written.")
+    ] = "csv",
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write to this file instead of stdout.")
+    ] = None,
+    database: Database = DATABASE_DEFAULT,
+    policies: Policies = POLICIES_DEFAULT,
+) -> None:
+    """Hand the books over: every record with its exact bytes and hashes, and every transfer.
+
+    [dim]Example: comptroller audit export --format csv --out books.csv[/dim]
+    """
+    del form  # It is the only one so far.
+    with opened(database, policies) as comptroller, ExitStack() as stack:
+        stream: IO[str] = sys.stdout
+        if out is not None:
+            stream = stack.enter_context(out.open("w", encoding="utf-8", newline=""))
+        stream.writelines(comptroller.export())
 
 
 def _print(found: Statement | Report, form: str | None, *, as_json: bool) -> None:

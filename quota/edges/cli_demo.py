@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from policies.errors import InvalidRequest
-from quota.edges.common import BAD_INPUT, FOUND, console, print_json, sqlite_path
+from quota.edges.common import FOUND, console, print_json
+from quota.scratch import sqlite_path
 
 
 def add_to(root: typer.Typer) -> None:
@@ -61,11 +62,7 @@ def demo(
             raise InvalidRequest(f"{path} is there already: a demo makes a new database")
         for name in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
             name.unlink(missing_ok=True)
-    screen = console(stderr=True)
-    facts = run_demo(
-        chosen, seed=seed, accounts=accounts, what_if=what_if,
-        screen=screen if screen.is_terminal else None,
-    )  # fmt: skip
+    facts = run_demo(chosen, seed=seed, accounts=accounts, what_if=what_if)
     html.parent.mkdir(parents=True, exist_ok=True)
     html.write_text(page(facts), encoding="utf-8")
     if as_json:
@@ -74,6 +71,3 @@ def demo(
         show(facts, console(), html)
     if facts.discrepancies or not facts.report.check.ok:
         raise typer.Exit(FOUND)
-
-
-__all__ = ["BAD_INPUT", "add_to", "demo"]

@@ -8,7 +8,7 @@ import typer
 
 from policies.errors import InvalidRequest
 from policies.words import dollars
-from quota.edges import show_account, show_books
+from quota.edges import show_account
 from quota.edges.common import (
     DATABASE_DEFAULT,
     FOUND,
@@ -17,6 +17,7 @@ from quota.edges.common import (
     Database,
     Policies,
     clock_text,
+    console,
     escaped,
     grant_json,
     opened,
@@ -69,7 +70,8 @@ def explain(
     if as_json:
         print_json(found)
     else:
-        show_books.explanation(found)
+        for line in str(found).splitlines():
+            console().print(f"{_style(line, same=found.same)}{escaped(line)}", soft_wrap=True)
     if not found.same:
         raise typer.Exit(FOUND)
 
@@ -103,3 +105,9 @@ def release(
     how = ending.status if ending.by_this_call else f"had ended already: {ending.status}"
     cost = dollars(ending.gpu_cost_micro_usd)
     say(f"{ending.grant_id} {how}, {ending.units_charged} units charged, GPU cost {cost}")
+
+
+def _style(line: str, *, same: bool) -> str:
+    if line.lower().startswith("decided again"):
+        return "[green]" if same else "[bold red]"
+    return "[bold]" if line.endswith(":") and not line.startswith(" ") else ""

@@ -103,9 +103,12 @@ def _writable(path: Path) -> None:
     Raises:
         InvalidRequest: it cannot.
     """
+    was_there = path.exists()
     try:
         with path.open("a", encoding="utf-8"):
             pass
+        if not was_there:
+            path.unlink()
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise InvalidRequest(f"--json {path}: {reason}") from None

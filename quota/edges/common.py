@@ -6,7 +6,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime, time, timedelta
@@ -21,6 +21,7 @@ from rich.console import Console
 from policies.errors import InvalidRequest
 from policies.instants import Length
 from quota.clock import system_clock
+from quota.scratch import sqlite_path
 
 if TYPE_CHECKING:
     from quota.engine import Comptroller
@@ -37,7 +38,6 @@ WIDE: Final = 200
 
 DATABASE_DEFAULT: Final = "sqlite:///comptroller.db"
 POLICIES_DEFAULT: Final = "policies.yaml"
-SQLITE_FILE: Final = "sqlite:///"
 
 Database = Annotated[
     str,
@@ -150,14 +150,6 @@ def must_exist(database: str) -> None:
         )
 
 
-def sqlite_path(database: str) -> Path | None:
-    """Return the file of an SQLite URL; None for a database in memory or of another kind."""
-    name = database.removeprefix(SQLITE_FILE).partition("?")[0]
-    if not database.startswith(SQLITE_FILE) or name in ("", ":memory:"):
-        return None
-    return Path(name)
-
-
 def instant(text: str | None, name: str) -> datetime | None:
     """Read an instant; without a zone it is UTC. None stays None.
 
@@ -208,6 +200,20 @@ def escaped(text: object) -> str:
     return escape(str(text))
 
 
-def note(text: str) -> None:
-    """Print a remark on the side: on stderr, so that it is no part of the output."""
-    console(stderr=True).print(f"[dim]{text}[/dim]")
+@contextmanager
+def counted(what: str) -> Iterator[Callable[[int, int], None] | None]:
+    """Show a progress bar on a terminal, which is told how many are done, of how many."""
+    screen = console(stderr=True)
+    if not screen.is_terminal:
+        yield None
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        BarColumn(None),
+        TextColumn("{task.completed:,} of {task.total:,} " + what),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=screen, transient=True) as bar:
+        task = bar.add_task("", total=1)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

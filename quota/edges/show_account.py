@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -88,15 +88,18 @@ def grants(found: Sequence[Grant], title: str) -> None:
     console().print(rows)
 
 
-def denials(found: Sequence[DenialRecord], title: str) -> None:
-    """Print why somebody was denied: when, for what reason, and what each policy found."""
+def denials(found: Sequence[DenialRecord], title: str, *, budgets: Collection[str] = ()) -> None:
+    """Print why somebody was denied: when, for what reason, and what each policy found.
+
+    `budgets` names those of the policies that count GPU cost in micro-dollars.
+    """
     heading(title)
     if not found:
         console().print("[dim]none[/dim]")
     for each in found:
         console().print(_denied(each), soft_wrap=True)
         for finding in each.findings:
-            text = finding_text(finding)
+            text = finding_text(finding, is_budget=finding["policy"] in budgets)
             style = "red" if finding["reason"] else "dim"
             console().print(f"    [{style}]{escaped(text)}[/{style}]", soft_wrap=True)
 
@@ -107,24 +110,30 @@ def around(
     span: str,
     granted: Sequence[Grant],
     denied: Sequence[DenialRecord],
+    before: Sequence[DenialRecord],
+    *,
+    budgets: Collection[str] = (),
 ) -> None:
-    """Print what happened around a moment."""
+    """Print what happened around a moment; `before`: the last denial of all before it."""
     console().print(f"[bold]{escaped(account)}[/bold] around {clock_text(moment)} UTC ({span})")
     if not denied:
         console().print("no denial is recorded there")
+        if before:
+            denials(before, "the last one before it", budgets=budgets)
     else:
         nearest = min(denied, key=lambda each: _distance(each, moment))
-        denials([nearest], "the denial nearest to it")
+        denials([nearest], "the denial nearest to it", budgets=budgets)
         others = [each for each in denied if each is not nearest]
         if others:
-            denials(others, "others")
+            denials(others, "others", budgets=budgets)
     grants(granted, "grants")
 
 
-def finding_text(finding: Mapping[str, Any]) -> str:
-    """Say in words what one policy found."""
-    limit = "without limit" if finding["limit"] is None else f"of {finding['limit']}"
-    numbers = f"{finding['used']} {limit} used, {finding['asked']} asked"
+def finding_text(finding: Mapping[str, Any], *, is_budget: bool = False) -> str:
+    """Say in words what one policy found. A budget counts GPU cost in micro-dollars."""
+    spelled = dollars if is_budget else str
+    limit = "without limit" if finding["limit"] is None else f"of {spelled(finding['limit'])}"
+    numbers = f"{spelled(finding['used'])} {limit} used, {spelled(finding['asked'])} asked"
     why = f": {finding['reason']}" if finding["reason"] else ""
     return f"{finding['policy']} {finding['outcome'].replace('_', ' ')} ({numbers}){why}"
 

@@ -87,11 +87,13 @@ def product(tmp_path, monkeypatch) -> Product:
     database = f"sqlite:///{tmp_path / 'books.db'}"
     clock = FakeClock()
     with Comptroller.open(tmp_path / "policies.yaml", database, clock=clock) as comptroller:
-        grants = []
+        grants: list[Grant] = []
         for number in range(2):
-            grants.append(
-                comptroller.admit(account="ada", operation="image.generate", key=f"job-{number}")
+            grant = comptroller.admit(
+                account="ada", operation="image.generate", key=f"job-{number}"
             )
+            assert isinstance(grant, Grant)
+            grants.append(grant)
             clock.advance(timedelta(minutes=1))
         comptroller.settle(grants[0].id, gpu_seconds=5)
         clock.advance(timedelta(minutes=1))

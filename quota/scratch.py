@@ -1,0 +1,73 @@
+"""Databases that can be made again: for replays and demos, which need not survive a power cut."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.pool import StaticPool
+
+from quota.store import GUARDS
+
+SQLITE_FILE: Final = "sqlite:///"
+_GUARDS: Final = tuple(f"{guard}=ON" for guard in GUARDS)
+_KEPT: Final = ("journal_mode=WAL", "synchronous=OFF", *_GUARDS)
+_THROWN_AWAY: Final = (
+    "cache_size=-65536",
+    "locking_mode=EXCLUSIVE",
+    "journal_mode=MEMORY",
+    "synchronous=OFF",
+    *_GUARDS,
+)
+
+
+def sqlite_path(database: str) -> Path | None:
+    """Return the file of an SQLite URL; None for a database in memory or of another kind."""
+    name = database.removeprefix(SQLITE_FILE).partition("?")[0]
+    if not database.startswith(SQLITE_FILE) or name in ("", ":memory:"):
+        return None
+    return Path(name)
+
+
+@contextmanager
+def scratch(database: str | None) -> Iterator[Engine | str]:
+    """Open a database that can be made again; a URL that is no SQLite file stays as it is.
+
+    None is a file that nobody will want back. Memory does not grow with it. (SQLite's own
+    temporary database keeps every page it wrote on a list, and walks it at each commit.) Files
+    are written without waiting for the disk, which takes a fifth of the time.
+    """
+    path = None if database is None else sqlite_path(database)
+    if database is not None and path is None:
+        yield database
+        return
+    if path is not None:
+        engine = _engine(path, _KEPT, thrown_away=False)
+        try:
+            yield engine
+        finally:
+            engine.dispose()
+        return
+    with TemporaryDirectory(prefix="comptroller-") as folder:
+        engine = _engine(Path(folder) / "scratch.db", _THROWN_AWAY, thrown_away=True)
+        try:
+            yield engine
+        finally:
+            engine.dispose()
+
+
+def _engine(path: Path, pragmas: tuple[str, ...], *, thrown_away: bool) -> Engine:
+    def connect() -> sqlite3.Connection:
+        connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        for pragma in pragmas:
+            connection.execute(f"PRAGMA {pragma}").close()
+        return connection
+
+    if thrown_away:
+        return create_engine("sqlite://", creator=connect, poolclass=StaticPool)
+    return create_engine(f"{SQLITE_FILE}{path}", creator=connect)
