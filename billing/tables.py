@@ -306,7 +306,7 @@ class LineRow(Table, table=True):
             postgresql_where=text("units <> 0"),
         ),
         Index(f"{PREFIX}line_at", "at"),
-        Index(f"{PREFIX}line_grant", "book_id", "grant_no"),
+        Index(f"{PREFIX}line_grant", "book_id", "grant_no", "gpu_micro_usd"),
         CLUSTERED,
     )
     book_id: int = Field(sa_column=_book())

@@ -18,7 +18,7 @@ from sqlalchemy import bindparam, func, literal_column, select
 from billing.books import BookState
 from billing.lots import Lot
 from billing.sql import Db, Row, Statement
-from billing.tables import LINES, LOT_BALANCES, LOTS
+from billing.tables import LINES, LOT_BALANCES, LOTS, PREFIX
 from policies.state import (
     BudgetRead,
     History,
@@ -72,12 +72,17 @@ _ALL_LOTS: Final = (
         LOT_BALANCES,
         (LOT_BALANCES.c.book_id == LOTS.c.book_id) & (LOT_BALANCES.c.lot_no == LOTS.c.number),
     )
-    .where(LOTS.c.book_id == bindparam("book_id"))
-    .order_by(LOTS.c.number)
+    .where(LOT_BALANCES.c.book_id == bindparam("book_id"))
+    .order_by(LOT_BALANCES.c.lot_no)
 )
-_OPEN_LOTS: Final = Statement(_ALL_LOTS.where(LOT_BALANCES.c.open == literal_column("1")))
+# SQLite guesses that reading all lots of the book is as cheap; it is not, once many are used up.
+_OPEN_LOTS: Final = Statement(
+    _ALL_LOTS.where(LOT_BALANCES.c.open == literal_column("1")).with_hint(
+        LOT_BALANCES, f"INDEXED BY {PREFIX}lot_open", "sqlite"
+    )
+)
 _EVERY_LOT: Final = Statement(_ALL_LOTS)
-_ONE_LOT: Final = Statement(_ALL_LOTS.where(LOTS.c.number == bindparam("number")))
+_ONE_LOT: Final = Statement(_ALL_LOTS.where(LOT_BALANCES.c.lot_no == bindparam("number")))
 _SPENT: Final = Statement(
     select(BUDGET_DAYS.c.spent_micro_usd).where(
         BUDGET_DAYS.c.name == bindparam("name"), BUDGET_DAYS.c.starts_at == bindparam("starts_at")

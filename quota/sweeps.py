@@ -9,11 +9,12 @@ from sqlalchemy import bindparam, func, literal_column, select, union
 
 from billing.books import lock_book_by_id, save_book
 from billing.sql import Db, Statement
-from billing.tables import LOT_BALANCES
+from billing.tables import LOT_BALANCES, RECORDS
 from quota.dues import post_dues
-from quota.tables import ENDINGS, HOLDS
+from quota.tables import HOLDS
 
 BATCH: Final = 500
+ENDS: Final = tuple(literal_column(f"'{kind}'") for kind in ("settled", "released", "expired"))
 
 _DUE_LOTS: Final = select(LOT_BALANCES.c.book_id).where(
     LOT_BALANCES.c.open == literal_column("1"),
@@ -33,9 +34,9 @@ _OVERDUE: Final = Statement(
     select(func.count()).select_from(HOLDS).where(HOLDS.c.expires_at <= bindparam("now"))
 )
 _ENDED: Final = Statement(
-    select(ENDINGS.c.status, func.count())
-    .where(ENDINGS.c.at >= bindparam("since"))
-    .group_by(ENDINGS.c.status)
+    select(RECORDS.c.kind, func.count())
+    .where(RECORDS.c.at >= bindparam("since"), RECORDS.c.kind.in_(ENDS))
+    .group_by(RECORDS.c.kind)
 )
 
 

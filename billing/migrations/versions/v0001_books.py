@@ -218,7 +218,10 @@ def _create_ledger() -> None:
     )
     op.create_index("comptroller_line_at", "comptroller_line", ["at"], unique=False)
     op.create_index(
-        "comptroller_line_grant", "comptroller_line", ["book_id", "grant_no"], unique=False
+        "comptroller_line_grant",
+        "comptroller_line",
+        ["book_id", "grant_no", "gpu_micro_usd"],
+        unique=False,
     )
     op.create_index(
         "comptroller_line_window",
