@@ -18,7 +18,7 @@ from sqlalchemy import bindparam, func, literal_column, select
 from billing.books import BookState
 from billing.lots import Lot
 from billing.sql import Db, Row, Statement
-from billing.tables import LINES, LOT_BALANCES, LOTS, PREFIX
+from billing.tables import LINES, LOT_BALANCES, LOTS
 from policies.state import (
     BudgetRead,
     History,
@@ -75,12 +75,7 @@ _ALL_LOTS: Final = (
     .where(LOT_BALANCES.c.book_id == bindparam("book_id"))
     .order_by(LOT_BALANCES.c.lot_no)
 )
-# SQLite guesses that reading all lots of the book is as cheap; it is not, once many are used up.
-_OPEN_LOTS: Final = Statement(
-    _ALL_LOTS.where(LOT_BALANCES.c.open == literal_column("1")).with_hint(
-        LOT_BALANCES, f"INDEXED BY {PREFIX}lot_open", "sqlite"
-    )
-)
+_OPEN_LOTS: Final = Statement(_ALL_LOTS.where(LOT_BALANCES.c.open == literal_column("1")))
 _EVERY_LOT: Final = Statement(_ALL_LOTS)
 _ONE_LOT: Final = Statement(_ALL_LOTS.where(LOT_BALANCES.c.lot_no == bindparam("number")))
 _SPENT: Final = Statement(
