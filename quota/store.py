@@ -102,7 +102,11 @@ class Store:
             if schema.current_version(connection) == schema.wanted_version():
                 return
             connection.rollback()
-            connection.exec_driver_sql(BEGIN_WRITING)
+            connection.begin()
+            # A host's engine may begin by itself, on SQLAlchemy's event.
+            driver: Any = connection.connection.driver_connection
+            if not driver.in_transaction:
+                connection.exec_driver_sql(BEGIN_WRITING)
             schema.upgrade(connection)
             connection.commit()
 

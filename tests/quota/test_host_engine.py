@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, event, text
+from sqlalchemy.orm import Session
 
 from policies import PolicySet
 from quota import Comptroller, InvalidRequest
@@ -38,6 +40,27 @@ def test_a_row_of_the_ledger_cannot_be_replaced_on_a_connection_of_the_hosts(tmp
             comptroller._db.writing() as db,
         ):
             db.driver_sql("REPLACE INTO comptroller_asset VALUES ('CREDIT', 3)")
+    engine.dispose()
+
+
+def test_a_host_engine_that_begins_transactions_by_itself_can_be_migrated_and_used(tmp_path: Path):
+    engine = create_engine(f"sqlite:///{tmp_path / 'host.db'}")
+
+    @event.listens_for(engine, "connect")
+    def _no_transactions_of_the_driver(connection: Any, _: Any) -> None:
+        connection.isolation_level = None
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN")
+
+    with Comptroller.open(PolicySet.unlimited(), engine, clock=FakeClock()) as comptroller:
+        assert comptroller.admit(account="u", operation="anything", key="k")
+        with Session(engine) as session:
+            comptroller.admit(account="u", operation="anything", key="rolled back", session=session)
+            session.rollback()
+        assert comptroller.find("u", key="k")
+        assert comptroller.find("u", key="rolled back") is None
     engine.dispose()
 
 
