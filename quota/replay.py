@@ -35,6 +35,9 @@ from quota.traces import Row, Status
 FAILED: Final = "failed"
 """The reason with which a failed row is released."""
 
+ADMITTED_MAX: Final = 10_000
+"""How many different requests are remembered as admissible."""
+
 PROGRESS_ROWS: Final = 64
 """How many rows pass between two reports of progress."""
 
@@ -203,6 +206,7 @@ class _Replay:
         self._comptroller, self._policy_set, self._clock = comptroller, policy_set, clock
         self._name, self._plan, self._skip_invalid = name, plan, skip_invalid
         self._charges_expired = policy_set.on_expire == "charge"
+        self._admitted: set[tuple[str, str, tuple[tuple[str, object], ...]]] = set()
         self._open: list[tuple[datetime, int, _OpenGrant]] = []
         self.totals = Totals(policy_set.version)
         for plan_name in policy_set.plans:
@@ -254,8 +258,12 @@ class _Replay:
 
         Asked before anything happens at its instant: a row that is none makes nothing happen.
         """
+        plan = self._plan or row.plan or self._policy_set.default_plan
+        # Demand repeats itself: most rows ask for what another row has asked for.
+        asked = (plan, row.operation, tuple(row.attributes.items()))
+        if asked in self._admitted:
+            return None
         try:
-            plan = self._plan or row.plan or self._policy_set.default_plan
             request = self._policy_set.request(
                 row.operation, row.attributes, row.member, consent=False
             )
@@ -263,6 +271,8 @@ class _Replay:
             rules.weigh(request.attributes)
         except InvalidRequest as error:
             return str(error)
+        if len(self._admitted) < ADMITTED_MAX:
+            self._admitted.add(asked)
         return None
 
     def _end_until(self, at: datetime) -> None:
