@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any
 
 from policies.change import Change, Effect, Part, grouped, more_is
 from policies.diff_operations import diff_operations
@@ -23,8 +22,6 @@ from policies.words import (
     quantity_words,
     release_words,
 )
-
-EFFECTS_OF_PAID_USE = {"never": 0, "ask": 1, "auto": 2}
 
 
 def diff(old: PolicySet, new: PolicySet) -> list[Change]:
@@ -291,8 +288,3 @@ def _settings(old: PolicySet, new: PolicySet) -> Iterator[Change]:
         late = f"{words[old.on_late_settle]} -> {words[new.on_late_settle]}"
         text = f"work delivered after its grant expired: {late}"
         yield Change("setting", "on_late_settle", (), text, effect)
-
-
-def changes_as_dict(changes: list[Change]) -> dict[str, Any]:
-    """Return changes as plain values, for JSON."""
-    return {"changes": [change.as_dict() for change in changes]}

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 BYTES_MAX: Final = 1_000_000
 """The largest policy file, in bytes."""
 
+PROBLEMS_MAX: Final = 1_000
+"""How many problems of one file are told one by one."""
+
 
 @dataclass(frozen=True, slots=True)
 class Checked:
@@ -137,9 +140,12 @@ def _path(value: Any, loc: PathTo) -> tuple[PathTo, bool]:
 
 
 def _lines(name: str, problems: Iterable[Problem]) -> list[str]:
-    return [
+    ordered = sorted(problems)
+    lines = [
         f"{name}:{problem.position.line}:{problem.position.column}: "
         + (f"{problem.path}: " if problem.path else "")
         + problem.message
-        for problem in sorted(problems)
+        for problem in ordered[:PROBLEMS_MAX]
     ]
+    more = len(ordered) - PROBLEMS_MAX
+    return [*lines, f"{name}: and {more} more"] if more > 0 else lines

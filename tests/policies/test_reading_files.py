@@ -309,3 +309,11 @@ def test_check_returns_the_problems_of_a_bad_file_as_values(tmp_path):
     assert checked.policy_set is None
     assert checked.problems[0].startswith(f"{path}:1:")
     assert PolicySet.check(tmp_path / "missing.yaml").problems
+
+
+def test_of_thousands_of_problems_the_first_thousand_are_told():
+    packs = "".join(f"  p{number}: {{units: 0, price: 1}}\n" for number in range(1_500))
+    problems = refused(f"packs:\n{packs}{GOOD}")
+    assert len(problems) == 1_001
+    assert problems[0] == "policies.yaml:2:15: packs.p0.units: must be at least 1, not `0`"
+    assert problems[-1] == "policies.yaml: and 500 more"
