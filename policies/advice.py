@@ -21,7 +21,7 @@ from policies.units import div_ceil
 from policies.waterfall import decide
 
 if TYPE_CHECKING:
-    from policies.policy_set import PolicySet
+    from policies.policy_set import Pack, PolicySet
     from policies.rules import Ruleset
 
 STEPS_MAX: Final = 500
@@ -140,33 +140,39 @@ def _buy(case: _Case) -> Iterator[Offer]:
     if missing <= 0:
         return
     for name, pack in case.policy_set.packs.items():
-        quantity = div_ceil(missing, pack.units)
         try:
             each = pack.price_in(case.policy_set.currency, case.policy_set.currency)
         except InvalidRequest:
             continue
-        price, units = Price(each.minor * quantity, each.currency), pack.units * quantity
-        lot = LotView(
-            "offered",
-            units,
-            price.minor,
-            price.currency,
-            units,
-            pack.priority,
-            None,
-            case.now,
-            1 << 62,
+        most = div_ceil(missing, pack.units)
+        if not _granted_with(case, pack, each, most):
+            continue
+        # Sources that may pay for a part lower what is missing, so that fewer packs may do.
+        least = 1
+        while least < most:
+            quantity = (least + most) // 2
+            if _granted_with(case, pack, each, quantity):
+                most = quantity
+            else:
+                least = quantity + 1
+        yield Offer(
+            "buy",
+            source=credits_source.label,
+            units=pack.units * least,
+            pack=name,
+            quantity=least,
+            price=Price(each.minor * least, each.currency),
         )
-        richer = replace(case.history, all_lots=(*case.history.all_lots, lot))
-        if case.granted(replace(case.request, consent=True), richer):
-            yield Offer(
-                "buy",
-                source=credits_source.label,
-                units=units,
-                pack=name,
-                quantity=quantity,
-                price=price,
-            )
+
+
+def _granted_with(case: _Case, pack: Pack, each: Price, quantity: int) -> bool:
+    """Whether the request, with consent, is granted once so many of the pack are bought."""
+    units, minor = pack.units * quantity, each.minor * quantity
+    lot = LotView(
+        "offered", units, minor, each.currency, units, pack.priority, None, case.now, 1 << 62
+    )
+    richer = replace(case.history, all_lots=(*case.history.all_lots, lot))
+    return case.granted(replace(case.request, consent=True), richer)
 
 
 def _smaller(case: _Case) -> Iterator[Offer]:

@@ -223,6 +223,18 @@ def test_a_pack_is_offered_as_often_as_the_request_takes():
     assert more["buy"].price == Price(1200, "usd")
 
 
+def test_no_more_packs_are_offered_than_a_split_allowance_leaves_missing():
+    plan = """
+paid_use: ask
+sources:
+  - {kind: daily_allowance, units: 20, split: true}
+  - {kind: credits}
+"""
+    found = offers(advice(policy_set(plan, weight="25"), History()))
+    assert (found["buy"].quantity, found["buy"].units) == (1, 10)
+    assert found["buy"].price == Price(400, "usd")
+
+
 def test_no_pack_is_offered_where_it_would_not_help():
     plan = PLAN.replace("sources:", "limits: [{kind: concurrency, limit: 1}]\nsources:")
     blocked = History(EXHAUSTED, grants=(OpenGrant(NOW + HOUR),))
