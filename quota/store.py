@@ -284,7 +284,7 @@ def _guarded(driver: PoolProxiedConnection) -> Iterator[None]:
     off = []
     for guard in GUARDS:
         cursor.execute(f"PRAGMA {guard}")
-        if not cursor.fetchone()[0]:
+        if not (cursor.fetchone() or (0,))[0]:
             off.append(guard)
             cursor.execute(f"PRAGMA {guard}=ON")
     try:

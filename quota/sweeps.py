@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import bindparam, func, literal_column, select, union
+from sqlalchemy import ColumnElement, bindparam, func, literal_column, select, union
 
 from billing.books import lock_book_by_id, save_book
 from billing.sql import Db, Statement
@@ -14,7 +14,7 @@ from quota.dues import post_dues
 from quota.tables import HOLDS
 
 BATCH: Final = 500
-ENDS: Final = tuple(literal_column(f"'{kind}'") for kind in ("settled", "released", "expired"))
+ENDS: Final[tuple[ColumnElement[str], ...]] = tuple(literal_column(f"'{kind}'") for kind in ("settled", "released", "expired"))
 
 _DUE_LOTS: Final = select(LOT_BALANCES.c.book_id).where(
     LOT_BALANCES.c.open == literal_column("1"),
