@@ -353,5 +353,8 @@ class _Replay:
         if status != "open" and row.gpu_seconds is not None:
             # Instants have microseconds. What is finer is cut off: it stays before the expiry.
             ends_at = grant.at + int(Fraction(row.gpu_seconds) * 1_000_000) * _MICROSECOND
-        entry = _OpenGrant(grant.id, status, row.gpu_seconds, units, account)
+        # An operation that runs on no GPU of ours (a vendor's, say) costs what was estimated.
+        model = self._policy_set.operation(row.operation).gpu_cost
+        spent = None if model is None or model.gpu is None else row.gpu_seconds
+        entry = _OpenGrant(grant.id, status, spent, units, account)
         heapq.heappush(self._open, (ends_at, row.number, entry))

@@ -85,6 +85,9 @@ def show(
         return
     if moment is None:
         show_account.balance(balance, tags)
+        if not (grants or denials or balance.lots or tags):
+            say("\n[dim]nothing was ever asked for or given under this name[/dim]")
+            return
         show_account.grants(grants, "latest grants")
         show_account.denials(denials, "latest denials", budgets=budgets)
     else:

@@ -46,6 +46,19 @@ def test_an_account_as_json_has_plain_values(cli, product):
     assert shown["denials"][0]["first_at"] == "2026-01-01T12:03:00+00:00"
 
 
+def test_an_account_that_nobody_knows_is_told_apart(cli, product):
+    said = cli("account", "show", "adda")
+    assert said.code == 0
+    assert "nothing was ever asked for or given under this name" in said.out
+
+
+def test_before_a_quiet_time_the_last_denial_is_shown(cli, product):
+    said = cli("account", "show", "ada", "--at", "2026-01-02 09:00", "--around", "5m")
+    assert "the last one before it" in said.out
+    assert "2026-01-01 12:03:00  allowance_exhausted" in said.out
+    assert cli("account", "show", "ada", "--at", "now", "--around", "soon").code == 2
+
+
 def test_a_time_that_is_none_is_refused(cli, product):
     said = cli("account", "show", "ada", "--at", "tea time")
     assert said.code == 2

@@ -161,6 +161,16 @@ def test_a_failure_releases_as_failed_with_its_seconds():
     assert found["units"] == {"daily_allowance": 2}
 
 
+def test_an_operation_that_runs_on_no_gpu_of_ours_costs_what_was_estimated():
+    vendor = POLICIES.replace(
+        "gpu_cost: {gpu: a10, gpu_seconds: {base: 1, each: {images: 0.0001}}}",
+        "gpu_cost: {usd: 0.04}",
+    )
+    found = run(row("0:00:00"), row("0:00:00", "failed"), row("0:30:00"), policies=vendor)
+    assert outcome(found) == {"granted": 3, "settled": 1, "released": 1, "open": 1}
+    assert found["gpu_cost_micro_usd"] == {"estimated": 120_000, "actual": 80_000}
+
+
 def test_zero_seconds_is_a_time():
     found = run(row("0:00:00", "succeeded", 0), row("0:00:01", "open", ""))
     assert outcome(found) == {"granted": 2, "settled": 1, "open": 1}
