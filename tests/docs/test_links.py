@@ -63,3 +63,12 @@ def test_readme_names_a_test_for_each_guarantee():
     named = re.findall(r"`(test_guarantee_\w+)`", (ROOT / "README.md").read_text(encoding="utf-8"))
     lacking = [each for each in GUARANTEES if not any(proves(name, each) for name in named)]
     assert lacking == []
+
+
+@pytest.mark.parametrize(
+    "page",
+    [page for page in PAGES if "docs" in page.parts and "decisions" not in page.parts],
+    ids=ids,
+)
+def test_each_page_says_at_its_beginning_what_it_is_for(page):
+    assert "This page " in page.read_text(encoding="utf-8").split("\n\n")[1]
