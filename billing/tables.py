@@ -85,12 +85,9 @@ class Asset(Table, table=True):
     """What can be counted: credits, a currency's minor units, GPU micro-dollars."""
 
     __tablename__ = f"{PREFIX}asset"
+    __table_args__ = (CheckConstraint("scale BETWEEN 0 AND 12"),)
     code: str = Field(sa_column=words("code", primary_key=True))
-    scale: int = Field(
-        sa_column=Column(
-            "scale", Integer, CheckConstraint("scale BETWEEN 0 AND 12"), nullable=False
-        )
-    )
+    scale: int = Field(sa_column=Column("scale", Integer, nullable=False))
 
 
 class Book(Table, table=True):

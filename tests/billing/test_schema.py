@@ -1,0 +1,90 @@
+"""The migrations make exactly the tables that the code declares."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine, inspect, text
+from sqlalchemy.schema import CreateTable
+
+from billing import schema
+from billing.tables import Table
+from policies import PolicySet, SchemaMismatch
+from quota import Comptroller
+from quota.tables import GRANTS
+
+
+def migrated() -> Any:
+    engine = create_engine("sqlite://")
+    with engine.begin() as connection:
+        schema.upgrade(connection)
+    return engine
+
+
+def test_migrating_an_empty_database_gives_the_declared_tables_and_nothing_else():
+    engine = migrated()
+    with engine.connect() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"version_table": schema.VERSION_TABLE, "compare_type": True}
+        )
+        assert compare_metadata(context, Table.metadata) == []
+
+
+def test_every_check_and_key_of_the_declared_tables_is_in_the_migrated_ones():
+    engine = migrated()
+    with engine.connect() as connection:
+        found = dict(
+            connection.execute(
+                text("SELECT name, sql FROM sqlite_master WHERE type = 'table'")
+            ).all()
+        )
+    for table in Table.metadata.sorted_tables:
+        declared = str(CreateTable(table).compile(engine))
+        assert sorted(words(declared)) == sorted(words(found[table.name])), table.name
+
+
+def words(statement: str) -> list[str]:
+    """Return a CREATE TABLE's columns and constraints, whatever their order and spelling of names."""
+    inner = statement[statement.index("(") + 1 :]
+    lines = (line.strip().rstrip(",") for line in inner.splitlines())
+    return [" ".join(line.replace('"', "").split()) for line in lines if line]
+
+
+def test_every_table_of_grants_is_keyed_by_book_first():
+    engine = migrated()
+    shared = {"asset", "account_name", "payment_reference", "policy_version", "budget_day"}
+    outside = {"book", "denial", "denial_loss", "schema_version"}
+    for name in inspect(engine).get_table_names():
+        if name.removeprefix("comptroller_") in shared | outside:
+            continue
+        assert inspect(engine).get_pk_constraint(name)["constrained_columns"][0] == "book_id", name
+
+
+def test_a_database_of_a_later_version_is_refused(tmp_path):
+    url = f"sqlite:///{tmp_path / 'books.db'}"
+    Comptroller.open(PolicySet.unlimited(), url).close()
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text(f"UPDATE {schema.VERSION_TABLE} SET version_num = '9999'"))
+    engine.dispose()
+    with pytest.raises(SchemaMismatch, match="9999"):
+        Comptroller.open(PolicySet.unlimited(), url)
+
+
+def test_a_database_that_has_our_tables_but_no_version_is_refused(tmp_path):
+    url = f"sqlite:///{tmp_path / 'books.db'}"
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text(f"CREATE TABLE {GRANTS.name} (id INTEGER)"))
+    engine.dispose()
+    with pytest.raises(SchemaMismatch, match="without a schema version"):
+        Comptroller.open(PolicySet.unlimited(), url)
+
+
+def test_check_does_not_make_a_schema(tmp_path):
+    url = f"sqlite:///{tmp_path / 'books.db'}"
+    with pytest.raises(SchemaMismatch, match="comptroller db upgrade"):
+        Comptroller.open(PolicySet.unlimited(), url, migrate="check")
