@@ -24,6 +24,7 @@ def upgrade() -> None:
     _create_books()
     _create_records()
     _create_lots()
+    _create_payment_references()
     _create_lines()
     asset = sa.table(
         "comptroller_asset", sa.column("code", sa.Text), sa.column("scale", sa.Integer)
@@ -216,6 +217,10 @@ def _create_lots() -> None:
         sqlite_where=sa.text("open = 1"),
         postgresql_where=sa.text("open = 1"),
     )
+
+
+def _create_payment_references() -> None:
+    """Which payments were booked, over all books."""
     op.create_table(
         "comptroller_payment_reference",
         words("origin"),
