@@ -17,6 +17,9 @@ from policies.instants import MICROSECOND, MONTHS_PER_YEAR, Length, add_months, 
 ZONE_CHANGE_LEAST: Final = timedelta(hours=20)
 """After a change of time zone the next boundary is at least this far off: hopping zones mints no days."""
 
+ZONE_MEMORY: Final = timedelta(days=800)
+"""A change takes effect when a window ends, and the next window may be long: two years and a bit, for yearly ones."""
+
 MONTH_CLIP: Final = timedelta(days=4)
 """Clipping to a month's last day moves a unit's end by less than this."""
 
@@ -44,6 +47,13 @@ class Zones:
     def latest(self) -> str:
         """The zone asked for last, in force or pending."""
         return self.changes[-1][1] if self.changes else self.first
+
+    def changed(self, at: datetime, zone: str) -> Zones:
+        """Return the zones after another change. One so old that no window can feel it any more is let go."""
+        recent = tuple(change for change in self.changes if at - change[0] < ZONE_MEMORY)
+        gone = len(self.changes) - len(recent)
+        first = self.changes[gone - 1][1] if gone else self.first
+        return Zones(first, (*recent, (at, zone)))
 
 
 @dataclass(frozen=True, slots=True)

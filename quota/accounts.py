@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -24,6 +23,7 @@ from quota.dues import post_dues
 from quota.tables import DENIALS
 
 PAID_USES: Final = ("auto", "ask", "never")
+ZONE_CHANGES_MAX: Final = 200
 CAP_PERIODS: Final = ("day", "week", "month")
 
 _TAGS: Final = Statement(
@@ -67,18 +67,18 @@ def set_zone(db: Db, book: BookState, zone: str, now: datetime) -> None:
     """Change the account's time zone: in force when the current window ends.
 
     Raises:
-        InvalidRequest: there is no such zone.
+        InvalidRequest: there is no such zone, or it was changed too often.
     """
     zone_named(name(zone, "timezone"))
     if book.zones.latest == zone:
         save_book(db, book)
         return
+    if len(book.zones.changes) >= ZONE_CHANGES_MAX:
+        raise InvalidRequest(
+            f"the time zone was changed {ZONE_CHANGES_MAX} times within two years: no more"
+        )
     untouched = book.seq == 0 and not book.zones.changes
-    book.zones = (
-        Zones(zone)
-        if untouched
-        else replace(book.zones, changes=(*book.zones.changes, (now, zone)))
-    )
+    book.zones = Zones(zone) if untouched else book.zones.changed(now, zone)
     _record(db, book, "zone", {"zones": json.loads(zones_text(book.zones))}, now)
     save_book(db, book)
 

@@ -14,7 +14,9 @@ from quota.dues import post_dues
 from quota.tables import HOLDS
 
 BATCH: Final = 500
-ENDS: Final[tuple[ColumnElement[str], ...]] = tuple(literal_column(f"'{kind}'") for kind in ("settled", "released", "expired"))
+ENDS: Final[tuple[ColumnElement[str], ...]] = tuple(
+    literal_column(f"'{kind}'") for kind in ("settled", "released", "expired")
+)
 
 _DUE_LOTS: Final = select(LOT_BALANCES.c.book_id).where(
     LOT_BALANCES.c.open == literal_column("1"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
 from billing.books import zones_text
@@ -56,11 +55,7 @@ def check_plan(book: BookAudit, entry: Entry) -> None:
 def check_zone(book: BookAudit, entry: Entry) -> None:
     """Check that a change of time zone is added to those before it."""
     zones, before = zones_of(entry.facts["zones"]), book.settings.zones
-    expected = (
-        Zones(zones.latest)
-        if entry.seq == 1
-        else replace(before, changes=(*before.changes, (entry.at, zones.latest)))
-    )
+    expected = Zones(zones.latest) if entry.seq == 1 else before.changed(entry.at, zones.latest)
     book.same(entry, "time zones of the account", zones_text(expected), zones_text(zones))
     book.settings.zones = zones
 

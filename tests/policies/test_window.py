@@ -17,6 +17,7 @@ from policies.window import ZONE_CHANGE_LEAST
 
 MICRO = timedelta(microseconds=1)
 HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
 ZONES = [
     "UTC",
     "Europe/Berlin",
@@ -295,3 +296,22 @@ def test_the_first_window_in_a_new_zone_runs_to_a_midnight_of_its_own():
     assert window.bounds(asked) == (utc("2024-05-01"), utc("2024-05-02"))
     assert window.bounds(utc("2024-05-02")) == (utc("2024-05-02"), utc("2024-05-03T15:00"))
     assert window.bounds(utc("2024-05-03T15:00"))[1] == utc("2024-05-04T15:00")
+
+
+def test_a_change_of_zone_that_no_window_can_feel_any_more_is_let_go():
+    start = datetime(2020, 1, 1, tzinfo=UTC)
+    zones = Zones("UTC").changed(start, "Europe/Berlin").changed(start + DAY, "Asia/Tokyo")
+    later = zones.changed(start + 801 * DAY, "America/New_York")
+    assert later.first == "Asia/Tokyo"
+    assert [zone for _, zone in later.changes] == ["America/New_York"]
+    for kind in ("24h", "7d", "1mo", "1y"):
+        window, whole = (
+            Window("calendar", Length.parse(kind), seen)
+            for seen in (
+                later,
+                Zones("UTC", (*zones.changes, (start + 801 * DAY, "America/New_York"))),
+            )
+        )
+        for days in (801, 802, 1200, 2000):
+            at = start + days * DAY + timedelta(hours=3)
+            assert window.bounds(at) == whole.bounds(at)
