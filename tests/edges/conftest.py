@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from policies import PolicySet
 from quota import Comptroller, Grant
 from quota.edges.cli import run
 from quota.testing import FakeClock
@@ -81,22 +83,29 @@ class Product:
     clock: FakeClock
 
 
-@pytest.fixture
-def product(tmp_path, monkeypatch) -> Product:
-    (tmp_path / "policies.yaml").write_text(POLICIES)
-    database = f"sqlite:///{tmp_path / 'books.db'}"
+@pytest.fixture(scope="session")
+def history(tmp_path_factory) -> tuple[Path, Grant, datetime]:
+    """The books of the product, its open grant, and when all that happened. Made once, copied often."""
+    file = tmp_path_factory.mktemp("history") / "books.db"
     clock = FakeClock()
-    with Comptroller.open(tmp_path / "policies.yaml", database, clock=clock) as comptroller:
-        grants: list[Grant] = []
+    grants: list[Grant] = []
+    with Comptroller.open(PolicySet.parse(POLICIES), f"sqlite:///{file}", clock=clock) as books:
         for number in range(2):
-            grant = comptroller.admit(
-                account="ada", operation="image.generate", key=f"job-{number}"
-            )
+            grant = books.admit(account="ada", operation="image.generate", key=f"job-{number}")
             assert isinstance(grant, Grant)
             grants.append(grant)
             clock.advance(timedelta(minutes=1))
-        comptroller.settle(grants[0].id, gpu_seconds=5)
+        books.settle(grants[0].id, gpu_seconds=5)
         clock.advance(timedelta(minutes=1))
-        assert not comptroller.admit(account="ada", operation="image.generate", key="job-2")
+        assert not books.admit(account="ada", operation="image.generate", key="job-2")
+    return file, grants[1], clock.now
+
+
+@pytest.fixture
+def product(history, tmp_path, monkeypatch) -> Product:
+    file, grant, now = history
+    (tmp_path / "policies.yaml").write_text(POLICIES)
+    shutil.copy(file, tmp_path / "books.db")
+    database = f"sqlite:///{tmp_path / 'books.db'}"
     monkeypatch.setenv("COMPTROLLER_DATABASE", database)
-    return Product(tmp_path, database, grants[1], clock)
+    return Product(tmp_path, database, grant, FakeClock(now))
