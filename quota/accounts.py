@@ -155,6 +155,7 @@ def set_frozen(db: Db, book: BookState, reason: str | None, now: datetime) -> No
 
 def forget(db: Db, book: BookState, account: str, now: datetime) -> None:
     """Erase the account's name, its salt, and every name and free text in its book. The chain stays provable."""
+    post_dues(db, book, now)
     if book.frozen is not None:
         book.frozen = "(erased)"
     _record(db, book, "forget", {}, now)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from policies.instants import micros
+
 from tests.quota.tampering import MORE, RULES, lived_in, places, tamper
-from tests.world import a_world, plan
+from tests.world import DAY, a_world, plan
 
 U = "book_id = 1"
 BYTES_CHANGED = (
@@ -314,3 +316,14 @@ def test_books_can_be_verified_while_they_go_on(tmp_path):
             world.grant(1, account="w")
 
         assert world.comptroller.verify(progress=more) == []
+
+
+def test_forgetting_an_account_writes_first_what_has_fallen_due(books):
+    grant = books.grant(1, account="x")
+    books.clock.advance(DAY)
+    books.comptroller.forget("x")
+    assert books.comptroller.verify() == []
+    assert books.rows("SELECT kind, at FROM comptroller_record WHERE book_id = 3 AND seq > 1") == [
+        ("expired", micros(grant.expires_at)),
+        ("forget", micros(books.clock())),
+    ]
