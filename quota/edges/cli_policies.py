@@ -28,7 +28,7 @@ PolicyFile = Annotated[Path, typer.Argument(metavar="FILE", help="A policy file.
 
 @app.command()
 def check(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Policy files.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Policy files.")],
     as_json: AsJson = False,
 ) -> None:
     """Check policy files: everything that is wrong, each with its line and what would be right.
@@ -115,7 +115,7 @@ def schema(
 def explain(
     file: PolicyFile,
     more: Annotated[
-        list[str] | None, typer.Argument(metavar="[K=V]...", help="More attributes.")
+        list[str] | None, typer.Argument(metavar="K=V", help="More attributes.")
     ] = None,
     operation: Annotated[
         str | None, typer.Option("--operation", "-o", help="What is asked for.")

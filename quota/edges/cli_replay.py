@@ -16,7 +16,7 @@ from policies.errors import InvalidRequest
 from policies.policy_set import PolicySet
 from policies.words import dollars, money
 from quota.edges import show_account
-from quota.edges.common import POLICIES_DEFAULT, Policies, console, escaped
+from quota.edges.common import POLICIES_DEFAULT, console, escaped
 from quota.replay import Totals
 from quota.replay import replay as run_replay
 from quota.traces import read_trace
@@ -37,11 +37,20 @@ def replay(
         typer.Option(
             "--format",
             "-f",
-            help="csv: at, account, operation, status, gpu_seconds [plan, member, attr.NAME...]; "
-            "gentd26: the GenTD26 dataset's own columns.",
+            help="csv: columns at, account, operation, status, gpu_seconds, and plan, member, "
+            "attr.NAME where there are such; gentd26: the GenTD26 dataset's own columns.",
         ),
     ],
-    policies: Policies = POLICIES_DEFAULT,
+    policies: Annotated[
+        str,
+        typer.Option(
+            "--policies",
+            "-p",
+            envvar="COMPTROLLER_POLICIES",
+            metavar="FILE",
+            help="The policy file, in force for the whole of it.",
+        ),
+    ] = POLICIES_DEFAULT,
     plan: Annotated[
         str | None, typer.Option("--plan", help="The plan of every row, whatever the rows say.")
     ] = None,
@@ -56,7 +65,7 @@ def replay(
             "database.",
         ),
     ] = None,
-    redis: Annotated[str | None, typer.Option("--redis", metavar="URL")] = None,
+    redis: Annotated[str | None, typer.Option("--redis", metavar="URL", hidden=True)] = None,
     out: Annotated[
         str | None,
         typer.Option("--json", metavar="FILE", help="Write the totals here as JSON; - is stdout."),

@@ -57,8 +57,7 @@ Policies = Annotated[
         "-p",
         envvar="COMPTROLLER_POLICIES",
         metavar="FILE",
-        help="The policy file. Where there is none of the default name, the policies that the "
-        "database used last.",
+        help="The policy file; where there is none, the policies that the database used last.",
         rich_help_panel="Where",
     ),
 ]
