@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from policies.instants import micros
-
 from tests.quota.tampering import MORE, RULES, lived_in, places, tamper
 from tests.world import DAY, a_world, plan
 
