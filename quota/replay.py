@@ -24,7 +24,7 @@ from typing import Any, ClassVar, Final
 from policies.errors import ComptrollerError, InvalidRequest
 from policies.instants import EPOCH, micros
 from policies.policy_set import PolicySet
-from policies.rules import Ruleset
+from quota.ask import name
 from quota.engine import Comptroller
 from quota.grants import Ending, Grant
 from quota.replay_books import BookTotals, book_totals, has_grants
@@ -261,14 +261,15 @@ class _Replay:
         plan = self._plan or row.plan or self._policy_set.default_plan
         # Demand repeats itself: most rows ask for what another row has asked for.
         asked = (plan, row.operation, tuple(row.attributes.items()))
-        if asked in self._admitted:
-            return None
         try:
-            request = self._policy_set.request(
-                row.operation, row.attributes, row.member, consent=False
-            )
-            rules: Ruleset = self._policy_set.rules(plan, row.operation)
-            rules.weigh(request.attributes)
+            name(row.account, "account")
+            if row.member is not None:
+                name(row.member, "member")
+            if asked not in self._admitted:
+                request = self._policy_set.request(
+                    row.operation, row.attributes, row.member, consent=False
+                )
+                self._policy_set.rules(plan, row.operation).weigh(request.attributes)
         except InvalidRequest as error:
             return str(error)
         if len(self._admitted) < ADMITTED_MAX:

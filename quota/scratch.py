@@ -10,6 +10,8 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 from sqlalchemy import Engine, create_engine
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import StaticPool
 
 from quota.store import GUARDS
@@ -28,10 +30,13 @@ _THROWN_AWAY: Final = (
 
 def sqlite_path(database: str) -> Path | None:
     """Return the file of an SQLite URL; None for a database in memory or of another kind."""
-    name = database.removeprefix(SQLITE_FILE).partition("?")[0]
-    if not database.startswith(SQLITE_FILE) or name in ("", ":memory:"):
+    try:
+        url = make_url(database)
+    except ArgumentError:
         return None
-    return Path(name)
+    if url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):
+        return None
+    return Path(str(url.database))
 
 
 @contextmanager

@@ -107,3 +107,23 @@ def test_another_schema_is_found(cli, product):
     assert "run `comptroller db upgrade`" in said.err
     assert cli("db", "check", "--database", "sqlite:///other.db", "--json").json["ok"] is False
     assert cli("account", "show", "ada", "--database", "sqlite:///other.db").code == 2
+
+
+def test_a_trace_that_is_no_text_is_refused_with_its_line(cli, trace, product):
+    (product.folder / "t.csv").write_bytes(TRACE.encode() + b"\xff\xfe,eve\n")
+    said = cli(*trace)
+    assert said.code == 2
+    assert "is not UTF-8 text" in said.err
+    (product.folder / "t.csv").write_text(TRACE + '"2026-03-01T14:00:00Z"x,eve\n')
+    assert "t.csv:5: cannot be read as CSV" in cli(*trace).err
+
+
+def test_a_failed_replay_leaves_no_file_behind(cli, trace, product):
+    (product.folder / "t.csv").write_text(TRACE.replace(",open,,1", ",open,,9"))
+    assert cli(*trace, "--json", "out.json").code == 2
+    assert not (product.folder / "out.json").exists()
+
+
+def test_a_byte_order_mark_is_no_part_of_the_header(cli, trace, product):
+    (product.folder / "t.csv").write_text(TRACE, encoding="utf-8-sig")
+    assert cli(*trace, "--json", "-").json["requests"] == 3

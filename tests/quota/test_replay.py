@@ -216,8 +216,12 @@ def test_after_the_last_row_is_decided_nothing_more_happens():
     assert outcome(found) == {"granted": 2, "settled": 1, "open": 1}
 
 
-def test_an_invalid_last_row_makes_nothing_happen():
-    found = run(row("0:00:00"), row("5:00:00", seconds=-1), skip_invalid=True)
+@pytest.mark.parametrize(
+    "wrong",
+    [row("5:00:00", seconds=-1), row("5:00:00", account=""), row("5:00:00").replace("i", "")],
+)
+def test_an_invalid_last_row_makes_nothing_happen(wrong):
+    found = run(row("0:00:00"), wrong, skip_invalid=True)
     assert outcome(found) == {"granted": 1, "open": 1}
     assert found["invalid"] == 1
 
