@@ -45,7 +45,7 @@ def scratch(database: str | None) -> Iterator[Engine | str]:
 
     None is a file that nobody will want back. Memory does not grow with it. (SQLite's own
     temporary database keeps every page it wrote on a list, and walks it at each commit.) Files
-    are written without waiting for the disk, which takes a fifth of the time.
+    are written without waiting for the disk, which takes a third of the time.
     """
     path = None if database is None else sqlite_path(database)
     if database is not None and path is None:

@@ -86,7 +86,7 @@ def _head(facts: Facts) -> str:
         (cents(facts.gpu_micro_usd), "GPU cost"),
         (cents(minor_as_micro(facts.revenue_minor)), "earned from packs"),
         (cents(margin), "margin before subscriptions"),
-        ("sound" if sound else "not sound", "the books, verified"),
+        (_verdict(sound=sound), "the books, verified"),
     )
     drawn = "".join(
         f'<div class="tile"><b>{value}</b><span>{says}</span></div>' for value, says in tiles
@@ -98,6 +98,12 @@ def _head(facts: Facts) -> str:
         f"{first:%-d} to {last:%-d %B %Y}. Every request went through the real engine: 30 free units a "
         "day for everybody, 100 for Pro, ten more for $4. The demand is made up; each number below "
         f"is read from the books.</p></header>\n<section class='tiles'>{drawn}</section>"
+    )
+
+
+def _verdict(*, sound: bool) -> str:
+    return (
+        f'<span class="{"plus" if sound else "minus"}">{"sound" if sound else "not sound"}</span>'
     )
 
 

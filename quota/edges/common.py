@@ -99,7 +99,9 @@ def plain(value: object) -> Any:
         return value.value
     if isinstance(value, Mapping):
         return {str(key): plain(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
+    if isinstance(value, (set, frozenset)):
+        return sorted(plain(each) for each in value)
+    if isinstance(value, (list, tuple)):
         return [plain(each) for each in value]
     return value
 
