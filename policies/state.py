@@ -115,10 +115,14 @@ class State(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Readings:
-    """The numbers of one instant. A read that was not loaded is a mistake of the policy that declared its reads."""
+    """The numbers of one instant. A read that was not loaded is a mistake of the policy that declared its reads.
+
+    `steady_until`: before it the same numbers would be read, if nothing else happens.
+    """
 
     numbers: Mapping[Read, int]
     open_lots: tuple[LotView, ...] = ()
+    steady_until: datetime = LONG_AGO
 
     def read(self, read: Read, now: datetime) -> int:  # noqa: ARG002 - of one instant
         """Return the number that was loaded for this read."""

@@ -6,7 +6,7 @@ moved, since everything that was read belongs to the book; otherwise what fell d
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -80,7 +80,8 @@ def admit(
     """
     book = lock_book(db, ask.account)
     now = now if book is None else max(now, book.at)
-    if looked is None or not _still_stands(db, looked, book, now):
+    looked = None if looked is None else _as_of(db, looked, book, now)
+    if looked is None:
         found = _replayed(db, policy_set, ask, book)
         if found is not None:
             return found
@@ -103,25 +104,31 @@ def admit(
     return write_grant(db, book, looked, looked.state)
 
 
-def _still_stands(db: Db, looked: Look, book: BookState | None, now: datetime) -> bool:
-    """Whether what was read without the lock is what would be read under it."""
-    case = looked.case
+def _as_of(db: Db, looked: Look, book: BookState | None, now: datetime) -> Look | None:
+    """Return what was looked at, as of now, if nothing that was read without the lock has changed; else None.
+
+    The book vouches for all that belongs to it, the readings say until when time alone changes none of them, and
+    budgets, which all books share, are read again. The rules are then asked once more, for the instant that it is.
+    """
+    case, state = looked.case, looked.state
     seen = None if case.picture is None else case.picture.book
-    if (
-        (seen is None) != (book is None)
-        or not isinstance(looked.state, Readings)
-        or case.now != now
-    ):
-        return False
+    if (seen is None) != (book is None) or not isinstance(state, Readings):
+        return None
     if (
         seen is not None
         and book is not None
         and (seen.id, seen.seq, seen.head) != (book.id, book.seq, book.head)
     ):
-        return False
-    # Budgets are shared by all books, so that a book's row does not vouch for them.
+        return None
+    if not case.now <= now < state.steady_until:
+        return None
     budgets = [read for read in case.reads if isinstance(read, BudgetRead)]
-    return all(load_spent(db, read, now) == looked.state.read(read, now) for read in budgets)
+    if any(load_spent(db, read, now) != state.read(read, now) for read in budgets):
+        return None
+    if case.now == now:
+        return looked
+    case = replace(case, now=now)
+    return Look(case, case.decide(state), state)
 
 
 def _replayed(db: Db, policy_set: PolicySet, ask: Ask, book: BookState | None) -> Found | None:

@@ -13,13 +13,14 @@ from policies.decision import Decision
 from policies.policy_set import PolicySet
 from policies.request import AttributeValue, Circumstances, Request
 from policies.rules import Ruleset
-from policies.state import History, Read, Readings, State
+from policies.state import History, Read, State
 from policies.table import spelled
 from policies.waterfall import decide
 from quota.ask import Ask
 from quota.load import (
     Picture,
     empty_history,
+    empty_readings,
     load_history,
     load_readings,
 )
@@ -74,9 +75,7 @@ def look_at(db: Db, case: Case) -> Look:
 
 def state_of(db: Db, case: Case) -> State:
     if case.picture is None:
-        return Readings(
-            {read: empty_history(db, [read], case.now).read(read, case.now) for read in case.reads}
-        )
+        return empty_readings(db, case.reads, case.now)
     if case.picture.has_dues(case.now):
         return history_of(db, case, case.reads)
     return load_readings(db, case.picture, case.reads, case.now)

@@ -7,9 +7,9 @@ loaded for a denial, to find out when waiting helps, and wherever something has 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
@@ -37,6 +37,7 @@ from quota.ids import lot_id
 from quota.tables import BUDGET_DAYS, GRANTS, HOLDS
 
 LINE: Final = LINES
+FOREVER: Final = datetime.max.replace(tzinfo=UTC)
 _TAKEN: Final = LINE.c.units != literal_column("0")
 _HOLDS: Final = Statement(
     select(
@@ -132,6 +133,11 @@ class Picture:
     holds: tuple[HoldView, ...]
     lots: tuple[Lot, ...]
 
+    def next_dues(self) -> Iterator[datetime]:
+        """Yield when each open grant expires, and each lot that has units available."""
+        yield from (hold.expires_at for hold in self.holds)
+        yield from (lot.expires_at for lot in self.lots if lot.expires_at and lot.available > 0)
+
     def has_dues(self, now: datetime) -> bool:
         """Whether something has fallen due that is not yet written."""
         return any(hold.expires_at <= now for hold in self.holds) or any(
@@ -169,7 +175,8 @@ def load_readings(db: Db, picture: Picture, reads: Sequence[Read], now: datetime
     """Load the numbers that these reads ask for. Nothing may be due."""
     book = picture.book
     usage = [read for read in reads if isinstance(read, UsageRead)]
-    numbers: dict[Read, int] = dict(zip(usage, load_usage(db, book.id, usage, now), strict=True))
+    totals, steady_until = load_usage(db, book.id, usage, now)
+    numbers: dict[Read, int] = dict(zip(usage, totals, strict=True))
     for read in reads:
         match read:
             case OpenRead(member=member):
@@ -181,10 +188,12 @@ def load_readings(db: Db, picture: Picture, reads: Sequence[Read], now: datetime
                 numbers[read] = rescaled(tat, scale, read.scale)
             case BudgetRead():
                 numbers[read] = load_spent(db, read, now)
+                steady_until = min(steady_until, read.window.bounds(now)[1])
             case UsageRead():
                 pass
+    steady_until = min((steady_until, *picture.next_dues()))
     views = (view_of(book.id, lot) for lot in picture.lots if lot.available > 0)
-    return Readings(numbers, tuple(sorted(views, key=burn_order)))
+    return Readings(numbers, tuple(sorted(views, key=burn_order)), steady_until)
 
 
 def load_spent(db: Db, read: BudgetRead, now: datetime) -> int:
@@ -193,10 +202,15 @@ def load_spent(db: Db, read: BudgetRead, now: datetime) -> int:
     return 0 if row is None else int(row[0])
 
 
-def load_usage(db: Db, book_id: int, reads: Sequence[UsageRead], now: datetime) -> list[int]:
-    """Load the units, or the money, that each window holds: one statement for all of them."""
+def load_usage(
+    db: Db, book_id: int, reads: Sequence[UsageRead], now: datetime
+) -> tuple[list[int], datetime]:
+    """Load the units, or the money, that each window holds: one statement for all of them.
+
+    Also returns until when these stay the same, if nothing else happens.
+    """
     if not reads:
-        return []
+        return [], FOREVER
     shapes: list[tuple[int, bool, str]] = []
     values: dict[str, Any] = {"book_id": book_id}
     for index, read in enumerate(reads):
@@ -206,10 +220,21 @@ def load_usage(db: Db, book_id: int, reads: Sequence[UsageRead], now: datetime) 
         values |= {f"member_{index}": read.member} if read.member is not None else {}
         values |= {f"currency_{index}": read.currency} if read.measure == "spend" else {}
     row = db.row(_sums(tuple(shapes)), **values) or ()
-    return [
-        int(total) + _doubtful(db, book_id, read, now)
-        for read, total in zip(reads, row, strict=True)
-    ]
+    totals, steady_until = [], FOREVER
+    for index, read in enumerate(reads):
+        total, oldest = row[2 * index : 2 * index + 2]
+        totals.append(int(total) + _doubtful(db, book_id, read, now))
+        steady_until = min(steady_until, _steady_until(read, oldest, now))
+    return totals, steady_until
+
+
+def _steady_until(read: UsageRead, oldest: datetime | None, now: datetime) -> datetime:
+    """Return until when a window holds what it holds now, if nothing else happens."""
+    if read.window.since(now) != read.window.sure(now):
+        return now
+    if read.window.kind == "calendar":
+        return read.window.bounds(now)[1]
+    return FOREVER if oldest is None else read.window.leaves(oldest, now)
 
 
 def load_history(db: Db, picture: Picture, reads: Iterable[Read], now: datetime) -> History:
@@ -248,6 +273,14 @@ def load_history(db: Db, picture: Picture, reads: Iterable[Read], now: datetime)
         rates={split_tat_key(key): tat for key, tat in book.tats.items()},
         budgets=budgets,
     )
+
+
+def empty_readings(db: Db, reads: Sequence[Read], now: datetime) -> Readings:
+    """Return the numbers of an account that has no book yet."""
+    history = empty_history(db, reads, now)
+    days = (read.window.bounds(now)[1] for read in reads if isinstance(read, BudgetRead))
+    numbers = {read: history.read(read, now) for read in reads}
+    return Readings(numbers, steady_until=min(days, default=FOREVER))
 
 
 def empty_history(db: Db, reads: Iterable[Read], now: datetime) -> History:
@@ -294,16 +327,20 @@ def split_tat_key(key: str) -> tuple[str, str | None]:
 
 @lru_cache(maxsize=512)
 def _sums(shapes: tuple[tuple[int, bool, str], ...]) -> Statement:
-    columns = []
-    for index, (sources, of_member, measure) in enumerate(shapes):
-        amount = LINE.c.units if measure == "units" else LINE.c.spend_minor
-        total = select(func.coalesce(func.sum(amount), 0)).where(
+    windows = []
+    for index, shape in enumerate(shapes):
+        amount = LINE.c.units if shape[2] == "units" else LINE.c.spend_minor
+        window = select(
+            func.coalesce(func.sum(amount), 0).label("total"),
+            func.min(LINE.c.counts_at).label("oldest"),
+        ).where(
             LINE.c.book_id == bindparam("book_id"),
             _TAKEN,
             LINE.c.counts_at >= bindparam(f"since_{index}"),
+            *_narrowed(shape, index),
         )
-        total = total.where(*_narrowed((sources, of_member, measure), index))
-        columns.append(total.scalar_subquery())
+        windows.append(window.subquery(f"window_{index}"))
+    columns = [column for window in windows for column in (window.c.total, window.c.oldest)]
     return Statement(select(*columns))
 
 

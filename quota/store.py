@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, Final
 
 from sqlalchemy import Engine, create_engine, event
@@ -22,6 +22,7 @@ from sqlalchemy.pool import PoolProxiedConnection, StaticPool
 
 from billing import schema
 from billing.sql import Db
+from billing.tables import PREFIX
 from policies.errors import AccountBusy, InvalidRequest, StaleTransaction, StoreUnavailable
 
 BUSY_SECONDS: Final = 10
@@ -32,6 +33,7 @@ SAVEPOINT: Final = "comptroller"
 GUARDS: Final = ("foreign_keys", "recursive_triggers")
 """References are checked, and a row that REPLACE would delete on its way is refused as any deletion is."""
 BEGIN_READING: Final = "BEGIN"
+TAKE_LOCK: Final = f"UPDATE {PREFIX}book SET seq = seq WHERE id = 0"
 BEGIN_WRITING: Final = "BEGIN IMMEDIATE"
 UNUSABLE: Final = frozenset(
     (
@@ -182,6 +184,15 @@ class Store:
         finally:
             driver.close()
 
+    def wait_for_writers(self) -> None:
+        """Wait until all have committed who read their clock before now: what is past does not change after this.
+
+        Raises:
+            AccountBusy: somebody held the lock past the timeout.
+        """
+        with suppress(StoreUnavailable), self.writing():
+            pass  # where nobody can write, there is nobody to wait for
+
     def close(self) -> None:
         """Close our own connections; the host's engine stays as it is."""
         if self.owns_engine:
@@ -308,6 +319,8 @@ def _joined(session: Session | scoped_session[Session]) -> Iterator[Db]:
             cursor.execute(BEGIN_WRITING)
         cursor.execute(f"SAVEPOINT {SAVEPOINT}")
         try:
+            # Take the write lock before the clock is read: what is recorded later is never dated earlier.
+            cursor.execute(TAKE_LOCK)
             yield db
         except BaseException:
             cursor.execute(f"ROLLBACK TO {SAVEPOINT}")

@@ -57,6 +57,8 @@ class AuditMethods(Methods):
             InvalidRequest: an instant is naive, or a name or the time zone is unknown.
         """
         period, wanted, now = _period(since, until), dimensions(by), self._clock()
+        if period[1] <= now:
+            self._db.wait_for_writers()
         with self._db.reading() as db:
             return reports.report(db, period, wanted, timezone, now)
 

@@ -108,18 +108,18 @@ class GrantMethods(Methods):
         if spent is None:
             raise InvalidRequest("gpu_seconds must be given: unknown time is not booked")
         attempt, gpu = text(attempt, "attempt", most=100), _gpu(gpu)
-        now, today = self._clock(), self.policies
+        today = self.policies
         with self._db.writing(session) as db:
-            locked = lock_grant(db, ids, now)
+            locked = lock_grant(db, ids, self._clock())
             then = stored(db, locked.grant.policy_version)
             return lifecycle.book_attempt(
                 db, locked, then, today, gpu_seconds=spent, gpu=gpu, attempt=attempt
             )
 
     def _renew(self, grant: str, by: timedelta | None, session: HostSession | None) -> Grant:
-        ids, now = parse_grant_id(grant), self._clock()
+        ids = parse_grant_id(grant)
         with self._db.writing(session) as db:
-            locked = lock_grant(db, ids, now)
+            locked = lock_grant(db, ids, self._clock())
             if locked.ended is None:
                 lifecycle.renew(db, locked, stored(db, locked.grant.policy_version), by=by)
                 return views.view_grant(db, locked.book, locked.grant, locked.now)
@@ -128,9 +128,9 @@ class GrantMethods(Methods):
         raise GrantEnded(f"grant `{grant_id(*ids)}` has ended: it is {status}", status=status)
 
     def _finish(self, grant: str, report: Report, session: HostSession | None) -> Ending:
-        ids, now, today = parse_grant_id(grant), self._clock(), self.policies
+        ids, today = parse_grant_id(grant), self.policies
         with self._db.writing(session) as db:
-            locked = lock_grant(db, ids, now)
+            locked = lock_grant(db, ids, self._clock())
             return lifecycle.finish(
                 db, locked, stored(db, locked.grant.policy_version), today, report
             )

@@ -76,7 +76,7 @@ class RequestMethods(GrantMethods):
         now, policy_set = self._clock(), self.policies
         if session is not None:
             with self._db.writing(session) as db:
-                return self._admitted(db, policy_set, ask, now, None)
+                return self._admitted(db, policy_set, ask, max(now, self._clock()), None)
         with self._db.upgradable() as transaction:
             db = transaction.db
             found = admission.look(db, policy_set, ask, now)
@@ -88,7 +88,7 @@ class RequestMethods(GrantMethods):
                 )
             if not found.decision.granted:
                 return self._denied(ask, policy_set, found, admission.advice_for(db, found))
-            # Waiting for the lock takes time: the clock is asked again.
+            # Waiting for the lock takes time: the clock is asked again, after it.
             return self._admitted(
                 transaction.write(), policy_set, ask, max(now, self._clock()), found
             )
