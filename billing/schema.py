@@ -1,41 +1,36 @@
-"""The schema: bringing a database to the version that this code works with, or saying that it is another one."""
+"""The schema: bringing a database to the version that this code works with, or saying that it is another one.
+
+Alembic is loaded only where there is something to migrate: a database that is up to date opens without it.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Text, column, inspect, select, table
 
 from billing.sql import Db, Statement
 from billing.tables import PREFIX
 from policies.errors import SchemaMismatch
 
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+WANTED: Final = "0002"
+"""The schema version that this code works with: the newest migration."""
+
 VERSION_TABLE: Final = f"{PREFIX}schema_version"
-_VERSION: Final = Statement(select(column("version_num", Text)).select_from(table(VERSION_TABLE)))
 HERE: Final = Path(__file__).parent / "migrations"
-
-
-def _config(connection: Connection | None = None) -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(HERE))
-    config.attributes["connection"] = connection
-    return config
-
-
-def wanted_version() -> str:
-    """Return the schema version that this code works with."""
-    return str(ScriptDirectory.from_config(_config()).get_current_head())
+_FOUND: Final = select(column("version_num", Text)).select_from(table(VERSION_TABLE))
+_VERSION: Final = Statement(_FOUND)
 
 
 def current_version(connection: Connection) -> str | None:
     """Return the database's schema version, or None where it has none of our tables."""
-    context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
-    return context.get_current_revision()
+    if not inspect(connection).has_table(VERSION_TABLE):
+        return None
+    return connection.execute(_FOUND).scalar()
 
 
 def stored_version(db: Db) -> str | None:
@@ -50,6 +45,8 @@ def upgrade(connection: Connection) -> None:
     Raises:
         SchemaMismatch: it is newer than this code, or holds our tables without a version.
     """
+    from alembic import command  # noqa: PLC0415 - see above
+
     check_known(connection)
     command.upgrade(_config(connection), "head")
 
@@ -60,13 +57,14 @@ def check(connection: Connection) -> None:
     Raises:
         SchemaMismatch: it has not.
     """
+    found = current_version(connection)
+    if found == WANTED:
+        return
     check_known(connection)
-    found, wanted = current_version(connection), wanted_version()
-    if found != wanted:
-        state = "has no Comptroller tables" if found is None else f"has schema version {found}"
-        raise SchemaMismatch(
-            f"the database {state}, this version needs {wanted}: run `comptroller db upgrade`"
-        )
+    state = "has no Comptroller tables" if found is None else f"has schema version {found}"
+    raise SchemaMismatch(
+        f"the database {state}, this version needs {WANTED}: run `comptroller db upgrade`"
+    )
 
 
 def check_known(connection: Connection) -> None:
@@ -75,6 +73,8 @@ def check_known(connection: Connection) -> None:
     Raises:
         SchemaMismatch: it does not.
     """
+    from alembic.script import ScriptDirectory  # noqa: PLC0415 - see above
+
     found = current_version(connection)
     known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
     if found is not None and found not in known:
@@ -82,11 +82,19 @@ def check_known(connection: Connection) -> None:
             f"the database has schema version `{found}`, which this version does not know: upgrade Comptroller"
         )
     if found is None:
-        strangers = [
-            name for name in inspect(connection).get_table_names() if name.startswith(PREFIX)
-        ]
+        names = inspect(connection).get_table_names()
+        strangers = [name for name in names if name.startswith(PREFIX)]
         if strangers:
             raise SchemaMismatch(
                 f"the database has tables such as `{min(strangers)}` without a schema version: "
                 "it was not made by Comptroller's migrations"
             )
+
+
+def _config(connection: Connection | None = None) -> Config:
+    from alembic.config import Config  # noqa: PLC0415 - see above
+
+    config = Config()
+    config.set_main_option("script_location", str(HERE))
+    config.attributes["connection"] = connection
+    return config

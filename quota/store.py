@@ -101,7 +101,7 @@ class Store:
             if how == "check":
                 schema.check(connection)
                 return
-            if schema.current_version(connection) == schema.wanted_version():
+            if schema.current_version(connection) == schema.WANTED:
                 return
             connection.rollback()
             connection.begin()

@@ -163,7 +163,7 @@ class QuestionMethods(Methods):
         policies = self.policies
         return Health(
             ok=problem is None
-            and version == schema.wanted_version()
+            and version == schema.WANTED
             and self._policy_file.problem is None,
             database=database,
             writable=writable,

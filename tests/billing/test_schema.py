@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.schema import CreateTable
 
@@ -88,3 +91,20 @@ def test_check_does_not_make_a_schema(tmp_path):
     url = f"sqlite:///{tmp_path / 'books.db'}"
     with pytest.raises(SchemaMismatch, match="comptroller db upgrade"):
         Comptroller.open(PolicySet.unlimited(), url, migrate="check")
+
+
+def test_the_wanted_version_is_the_newest_migration():
+    scripts = ScriptDirectory.from_config(schema._config())
+    assert scripts.get_current_head() == schema.WANTED
+    assert len(scripts.get_heads()) == 1
+
+
+def test_a_database_that_is_up_to_date_opens_without_the_migration_library(tmp_path):
+    url = f"sqlite:///{tmp_path / 'books.db'}"
+    Comptroller.open(PolicySet.unlimited(), url).close()
+    script = (
+        "import sys; from policies import PolicySet; from quota import Comptroller; "
+        f"Comptroller.open(PolicySet.unlimited(), {url!r}).close(); "
+        "sys.exit('alembic' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
