@@ -13,11 +13,7 @@ from sqlalchemy import bindparam, insert, literal, select, update
 from billing import chart
 from billing.book import GENESIS, salted_hash
 from billing.sql import Db, Statement, insert_into
-from billing.tables import (
-    ACCOUNT_NAMES,
-    BOOKS,
-    LEDGER_ACCOUNTS,
-)
+from billing.tables import ACCOUNT_NAMES, BOOKS, LEDGER_ACCOUNTS
 from policies.instants import from_micros, micros
 from policies.request import CapPeriod, Circumstances, PaidUse, SpendCap
 from policies.window import Zones

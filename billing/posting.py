@@ -13,10 +13,7 @@ from sqlalchemy import bindparam, case, select, update
 
 from billing import chart
 from billing.book import BODY_VERSION, canonical, record_hash
-from billing.books import (
-    _ACCOUNT,
-    BookState,
-)
+from billing.books import _ACCOUNT, BookState
 from billing.lots import Lot
 from billing.sql import Db, Statement, insert_into
 from billing.tables import (

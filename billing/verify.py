@@ -20,14 +20,7 @@ from billing.lots import Lot
 from billing.purchases import PURCHASE, REFUND
 from billing.sql import Db, Statement
 from billing.sums import Sums, differences, sums_of
-from billing.tables import (
-    ASSETS,
-    BOOKS,
-    LEDGER_ACCOUNTS,
-    LOT_BALANCES,
-    LOTS,
-    PAYMENT_REFERENCES,
-)
+from billing.tables import ASSETS, BOOKS, LEDGER_ACCOUNTS, LOT_BALANCES, LOTS, PAYMENT_REFERENCES
 from billing.transfer import LotDelta, Phase, Transfer, lot_deltas
 
 LOT_COLUMNS: Final = (

@@ -14,14 +14,7 @@ from policies.part import canonical_decimal, spell
 from policies.policy import Limit, Policy, Source
 from policies.policy_set import Pack, Plan, PolicySet
 from policies.rules import named
-from policies.words import (
-    joined,
-    money,
-    percent,
-    policy_words,
-    quantity_words,
-    release_words,
-)
+from policies.words import joined, money, percent, policy_words, quantity_words, release_words
 
 
 def diff(old: PolicySet, new: PolicySet) -> list[Change]:

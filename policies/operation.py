@@ -11,14 +11,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 from pydantic import Field, TypeAdapter, model_validator
 
 from policies.errors import InvalidRequest
-from policies.fields import (
-    Flag,
-    LengthOfTime,
-    Name,
-    Number,
-    PositiveInt,
-    as_decimal,
-)
+from policies.fields import Flag, LengthOfTime, Name, Number, PositiveInt, as_decimal
 from policies.gpu_cost import GpuCost
 from policies.instants import Length
 from policies.part import AT_KEY, ByShape, Fault, Part, canonical_decimal, refusal

@@ -21,14 +21,8 @@ from policies.state import BudgetRead, Readings
 from quota.ask import Ask
 from quota.case import Look, all_reads, case_of, history_of, look_at, request_hash_of, state_of
 from quota.dues import post_dues
-from quota.granting import (
-    Granted,
-    write_grant,
-)
-from quota.load import (
-    load_picture,
-    load_spent,
-)
+from quota.granting import Granted, write_grant
+from quota.load import load_picture, load_spent
 from quota.tables import GRANTS
 from quota.versions import stored
 

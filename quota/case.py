@@ -17,13 +17,7 @@ from policies.state import History, Read, State
 from policies.table import spelled
 from policies.waterfall import decide
 from quota.ask import Ask
-from quota.load import (
-    Picture,
-    empty_history,
-    empty_readings,
-    load_history,
-    load_readings,
-)
+from quota.load import Picture, empty_history, empty_readings, load_history, load_readings
 
 
 @dataclass(frozen=True, slots=True)

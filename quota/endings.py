@@ -21,9 +21,7 @@ from policies.decision import Allocation
 from policies.instants import Length
 from policies.request import AttributeValue
 from policies.rules import Ruleset
-from quota.grant_rows import (
-    GrantFacts,
-)
+from quota.grant_rows import GrantFacts
 from quota.grants import Status
 from quota.ids import parse_lot_id
 from quota.lots_in_hand import LotsInHand, lot_price

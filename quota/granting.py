@@ -25,9 +25,7 @@ from quota.case import Case, Look, request_hash_of
 from quota.endings import split_cost
 from quota.grant_rows import allocation_text
 from quota.ids import parse_lot_id
-from quota.load import (
-    tat_key,
-)
+from quota.load import tat_key
 from quota.tables import GRANTS, HOLDS
 from quota.version import ENGINE
 

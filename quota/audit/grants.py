@@ -12,14 +12,7 @@ from policies.errors import ComptrollerError
 from policies.instants import from_micros, micros
 from policies.policy_set import PolicySet
 from policies.state import BudgetRead, OpenRead, RateRead, Read, UsageRead, burn_order
-from quota.again import (
-    Case,
-    case_of,
-    circumstances_of,
-    differences,
-    grant_facts,
-    readings_of,
-)
+from quota.again import Case, case_of, circumstances_of, differences, grant_facts, readings_of
 from quota.audit.state import BookAudit, OpenHold
 from quota.granting import grant_lines, grant_transfers
 from quota.load import view_of
