@@ -162,9 +162,7 @@ class QuestionMethods(Methods):
             database = "down" if version is None else "not writable"
         policies = self.policies
         return Health(
-            ok=problem is None
-            and version == schema.WANTED
-            and self._policy_file.problem is None,
+            ok=problem is None and version == schema.WANTED and self._policy_file.problem is None,
             database=database,
             writable=writable,
             redis="not configured",
