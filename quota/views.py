@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -180,12 +181,10 @@ def balance(
     )
     views = history.lots(now)
     live = [] if picture is None else [hold for hold in picture.holds if now < hold.expires_at]
-    live_numbers = {hold.grant_no for hold in live}
-    held = (
-        sum(load_grant(db, book.id, number).units for number in live_numbers)
-        if book is not None
-        else 0
-    )
+    held: Counter[str | None] = Counter()
+    for hold in live if book is not None else ():
+        for part in load_grant(db, book.id, hold.grant_no).allocations:
+            held[part.lot_id] += part.units
     spend = sum(history.read(read, now) for read in caps)
     default_paid_use = policy_set.plan(plan).paid_use
     return Balance(
@@ -197,8 +196,8 @@ def balance(
         timezone="UTC" if book is None else book.zones.latest,
         allowances=allowances,
         credits=sum(view.available for view in views),
-        lots=() if picture is None else tuple(_lot(picture, view) for view in views),
-        held=held,
+        lots=() if picture is None else tuple(_lot(picture, view, held[view.id]) for view in views),
+        held=held.total(),
         open_grants=len(live),
         spend=Spend(
             spend,
@@ -238,13 +237,13 @@ def _allowance(
     return AllowanceBalance(name, limit, used, max(0, limit - used), history.next_return(read, now))
 
 
-def _lot(picture: Picture, view: LotView) -> LotBalance:
+def _lot(picture: Picture, view: LotView, held: int) -> LotBalance:
     lot = next(lot for lot in picture.lots if lot.number == view.number)
     return LotBalance(
         id=view.id,
         units=lot.units,
         available=view.available,
-        held=lot.available + lot.held - view.available,
+        held=held,
         price_minor=lot.price_minor,
         currency=lot.currency,
         expires_at=lot.expires_at,
