@@ -1,0 +1,73 @@
+"""Every store gives the model's answers to generated programs."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from tests.conformance.driver import STORES
+from tests.conformance.machine import Machine
+
+QUICK = {"memory": 1.0, "file": 0.4}
+"""Share of the profile's examples; what is not named runs a quarter of them."""
+
+USUAL = 60
+"""Examples of the usual profile."""
+
+REASONS = """
+    rate_exceeded concurrency_exceeded usage_exceeded allowance_exhausted credits_exhausted consent_needed paid_use_off
+    spend_exceeded budget_exhausted account_frozen
+""".split()
+INTERESTING = [
+    *(f"denied: {reason}" for reason in REASONS),
+    *(f"offered: {kind}" for kind in ("wait", "consent", "buy", "smaller", "upgrade")),
+    *(f"replay of {status}" for status in ("held", "settled", "released", "expired")),
+    *(f"lot died while held: {fate}" for fate in ("refunded", "expired", "ours")),
+    "partial delivery",
+    "multi-lot hold",
+    "split across sources",
+    "expiry during hold",
+    "late end",
+    "late settle charged",
+    "lot expired",
+    "refund with open holds",
+    "replay",
+    "conflict",
+    "purchase replayed",
+    "retry_at",
+    "budget overrun",
+    "GrantEnded",
+]
+
+
+def machine_on(store: str) -> type[Machine]:
+    return type("Program", (Machine,), {"store": staticmethod(STORES[store])})
+
+
+@pytest.mark.parametrize("store", STORES)
+def test_every_answer_is_the_models(store):
+    profile = settings()
+    examples = max(5, int(profile.max_examples * QUICK.get(store, 0.25)))
+    # Shrinking a program takes minutes: ask for it with HYPOTHESIS_PROFILE=deep.
+    deep = profile.max_examples > USUAL
+    phases = profile.phases if deep else [Phase.explicit, Phase.reuse, Phase.generate]
+    program = settings(profile, max_examples=examples, stateful_step_count=40, phases=phases)
+    run_state_machine_as_test(machine_on(store), settings=program)
+
+
+def test_a_long_run_reaches_everything_that_is_interesting():
+    """Always the same programs: what they do not reach, the other runs may never have tried."""
+    Machine.reached.clear()
+    long = settings(
+        max_examples=250,
+        stateful_step_count=40,
+        derandomize=True,
+        phases=[Phase.generate],
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    run_state_machine_as_test(machine_on("memory"), settings=long)
+    missed = [event for event in INTERESTING if not Machine.reached[event]]
+    assert not missed, f"never happened: {missed}; what did: {dict(Machine.reached)}"
