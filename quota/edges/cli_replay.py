@@ -98,12 +98,17 @@ def replay(
             progress=progress,
         )
     if out is not None:
-        text = json.dumps(totals.as_dict(), indent=1, ensure_ascii=False) + "\n"
-        if out == STDIO:
-            sys.stdout.write(text)
-            return
+        _write(totals, out)
+    if out != STDIO:
+        _show(totals, policy_set)
+
+
+def _write(totals: Totals, out: str) -> None:
+    text = json.dumps(totals.as_dict(), indent=1, ensure_ascii=False) + "\n"
+    if out == STDIO:
+        sys.stdout.write(text)
+    else:
         Path(out).write_text(text, encoding="utf-8")
-    _show(totals, policy_set)
 
 
 def _writable(path: Path) -> None:
