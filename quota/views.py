@@ -182,8 +182,8 @@ def balance(
     views = history.lots(now)
     live = [] if picture is None else [hold for hold in picture.holds if now < hold.expires_at]
     held: Counter[str | None] = Counter()
-    for hold in live if book is not None else ():
-        for part in load_grant(db, book.id, hold.grant_no).allocations:
+    for hold in live:
+        for part in load_grant(db, 0 if book is None else book.id, hold.grant_no).allocations:
             held[part.lot_id] += part.units
     spend = sum(history.read(read, now) for read in caps)
     default_paid_use = policy_set.plan(plan).paid_use
