@@ -171,9 +171,10 @@ class Joined(Filed):
 
     def run(self, method: str, *values: Any, **named: Any) -> Any:
         with Session(self.host) as session:
-            answer = getattr(self.comptroller, method)(*values, **named, session=session)
-            session.commit()
-        return answer
+            try:
+                return getattr(self.comptroller, method)(*values, **named, session=session)
+            finally:
+                session.commit()  # also after an error: what fell due before it stays written
 
     def ask(self, method: str, *values: Any, **named: Any) -> Any:
         return getattr(self.comptroller, method)(*values, **named)
@@ -238,9 +239,10 @@ class AwaitedJoined(AwaitedFiled):
     def run(self, method: str, *values: Any, **named: Any) -> Any:
         async def joined() -> Any:
             async with AsyncSession(self.host) as session:
-                answer = await getattr(self.awaited, method)(*values, **named, session=session)
-                await session.commit()
-            return answer
+                try:
+                    return await getattr(self.awaited, method)(*values, **named, session=session)
+                finally:
+                    await session.commit()
 
         return self.loop.run_until_complete(joined())
 
