@@ -61,11 +61,10 @@ def replay(
             "-d",
             envvar="COMPTROLLER_DATABASE",
             metavar="URL",
-            help="Keep the books here; it must hold no grants yet. The default is a temporary "
-            "database.",
+            help="Keep the books here; no grants yet. The default is a temporary database.",
         ),
     ] = None,
-    redis: Annotated[str | None, typer.Option("--redis", metavar="URL", hidden=True)] = None,
+    redis: Annotated[str | None, typer.Option("--redis", hidden=True)] = None,
     out: Annotated[
         str | None,
         typer.Option("--json", metavar="FILE", help="Write the totals here as JSON; - is stdout."),
