@@ -106,13 +106,7 @@ def _as_of(db: Db, looked: Look, book: BookState | None, now: datetime) -> Look 
     """
     case, state = looked.case, looked.state
     seen = None if case.picture is None else case.picture.book
-    if (seen is None) != (book is None) or not isinstance(state, Readings):
-        return None
-    if (
-        seen is not None
-        and book is not None
-        and (seen.id, seen.seq, seen.head) != (book.id, book.seq, book.head)
-    ):
+    if not isinstance(state, Readings) or _place(seen) != _place(book):
         return None
     if not case.now <= now < state.steady_until:
         return None
@@ -123,6 +117,11 @@ def _as_of(db: Db, looked: Look, book: BookState | None, now: datetime) -> Look 
         return looked
     case = replace(case, now=now)
     return Look(case, case.decide(state), state)
+
+
+def _place(book: BookState | None) -> tuple[int, int, bytes] | None:
+    """Return how far a book has got: nothing in it changes without a further record."""
+    return None if book is None else (book.id, book.seq, book.head)
 
 
 def _replayed(db: Db, policy_set: PolicySet, ask: Ask, book: BookState | None) -> Found | None:
