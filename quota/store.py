@@ -33,7 +33,7 @@ SAVEPOINT: Final = "comptroller"
 GUARDS: Final = ("foreign_keys", "recursive_triggers")
 """References are checked, and a row that REPLACE would delete on its way is refused as any deletion is."""
 BEGIN_READING: Final = "BEGIN"
-TAKE_LOCK: Final = f"UPDATE {PREFIX}book SET seq = seq WHERE id = 0"
+TAKE_LOCK: Final = f"UPDATE {PREFIX}book SET seq = seq WHERE id = 0"  # noqa: S608 - our own prefix
 BEGIN_WRITING: Final = "BEGIN IMMEDIATE"
 UNUSABLE: Final = frozenset(
     (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from typing import Any
 
 import pytest
 
@@ -91,7 +92,7 @@ def test_guarantee_chained_tampering_is_found(busy, change):
 def tampered_with(world: World, sql: str) -> None:
     """Do what only somebody at the database itself can, and keep a copy to undo it."""
     with world.comptroller._db.engine.connect() as connection:
-        driver = connection.connection.driver_connection
+        driver: Any = connection.connection.driver_connection
         world.copy = driver.serialize()  # type: ignore[attr-defined]
         driver.execute("PRAGMA foreign_keys=OFF")
         for verb in ("update", "delete"):
@@ -102,4 +103,5 @@ def tampered_with(world: World, sql: str) -> None:
 
 def restore(world: World) -> None:
     with world.comptroller._db.engine.connect() as connection:
-        connection.connection.driver_connection.deserialize(world.copy)  # type: ignore[attr-defined]
+        driver: Any = connection.connection.driver_connection
+        driver.deserialize(world.copy)  # type: ignore[attr-defined]

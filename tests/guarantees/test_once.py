@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from policies.policy_set import PolicySet
-from quota import IdempotencyConflict
+from quota import Grant, IdempotencyConflict
 from tests.world import HOUR, POLICIES, a_world, plan
 
 
@@ -94,6 +94,7 @@ def test_guarantee_once_a_default_that_changed_since_makes_no_other_request(tmp_
     changed = PolicySet.parse(POLICIES.replace("default: 1, min", "default: 2, min"))
     with a_world(changed, database=database) as world:
         again = world.comptroller.admit(account="u", operation="clip", key="job")
+        assert isinstance(again, Grant)
         assert (again.id, again.replayed) == (first.id, True)
         with pytest.raises(IdempotencyConflict):
             world.admit(2, key="job")

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import pytest
 
+from quota import Denial, Grant
 from tests.processes import workers
 from tests.processes.workers import opened, together
 from tests.world import HOUR, START, dump
@@ -80,7 +81,7 @@ def test_guarantee_ends_once_settle_release_and_expiry_race_for_each_grant(datab
     ends = dict(rows(database, "SELECT book_id, status FROM comptroller_ending"))
     assert len(ends) == 25
     assert rows(database, "SELECT count(*) FROM comptroller_hold") == [(0,)]
-    made = Counter()
+    made: Counter[str] = Counter()
     answers[3].reverse()
     for told in (answers[0], answers[1], answers[3]):
         for name, (status, by_this_call) in zip(names, told, strict=True):
@@ -112,7 +113,7 @@ def test_a_denial_takes_no_write_lock(database):
         other.execute("BEGIN IMMEDIATE")
         try:
             denial = comptroller.admit(account="u", operation="clip", key="one more")
-            assert not denial
+            assert isinstance(denial, Denial)
             assert denial.retry_at
             estimate = comptroller.estimate(account="u", operation="clip")
             assert not estimate
@@ -120,6 +121,7 @@ def test_a_denial_takes_no_write_lock(database):
             replay = comptroller.admit(
                 account="u", operation="clip", attributes={"n": 30}, key="all"
             )
+            assert isinstance(replay, Grant)
             assert replay.replayed
         finally:
             other.rollback()
