@@ -79,15 +79,16 @@ class Model:
         consent: bool | int = False,
     ) -> tuple[Any, ...]:
         book = self.accounts.get(account)
-        for grant in book.grants if book else ():
-            if grant["key"] == key:
-                asked = grant["policy_set"].request(operation, attributes, None, consent=False)
-                if (operation, asked.attributes, member) != grant["asked"]:
-                    self.reached["conflict"] += 1
-                    raise Refused("IdempotencyConflict")
-                self.reached["replay"] += 1
-                self.reached[f"replay of {self._status(book, grant, now)}"] += 1
-                return ("grant", *self._seen(book, grant, now), True)
+        grants = [] if book is None else book.grants
+        grant = next((grant for grant in grants if grant["key"] == key), None)
+        if book is not None and grant is not None:
+            asked = grant["policy_set"].request(operation, attributes, None, consent=False)
+            if (operation, asked.attributes, member) != grant["asked"]:
+                self.reached["conflict"] += 1
+                raise Refused("IdempotencyConflict")
+            self.reached["replay"] += 1
+            self.reached[f"replay of {self._status(book, grant, now)}"] += 1
+            return ("grant", *self._seen(book, grant, now), True)
         looked = self._folded(account, now)
         now = max(now, looked.at) if looked else now
         chosen = plan or (looked.plan if looked else None) or self.policy_set.default_plan
