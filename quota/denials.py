@@ -87,6 +87,7 @@ class DenialLog:
         """Write to a store, every `flush_seconds` or when `flush` is called."""
         self._store, self._waiting_max, self._flush_seconds = store, waiting_max, flush_seconds
         self._waiting: dict[Key, tuple[Denial, datetime, int]] = {}
+        self._batch: dict[Key, tuple[Denial, datetime, int]] = {}
         self._lost = 0
         self._guard = threading.Lock()
         self._writing = threading.Lock()
@@ -118,19 +119,30 @@ class DenialLog:
         """
         with self._writing:
             with self._guard:
-                batch, lost = self._waiting, self._lost
+                self._batch = batch = self._waiting
+                lost = self._lost
                 self._waiting, self._lost = {}, 0
             if not batch and not lost:
                 return
             try:
+                at = max(last_at for _, last_at, _ in batch.values())
                 with self._store.writing() as db:
-                    for first, last_at, count in batch.values():
+                    with self._guard:  # who was forgotten meanwhile is not in it any more
+                        waited = list(batch.values())
+                    for first, last_at, count in waited:
                         db.run(_INSERT, **_row(first, last_at, count))
                     if lost:
-                        _count_lost(db, lost, max(last_at for _, last_at, _ in batch.values()))
+                        _count_lost(db, lost, at)
             except BaseException:
                 self._take_back(batch, lost)
                 raise
+
+    def forget(self, account: str) -> None:
+        """Drop what waits of an account. Does not wait for the database, whose lock the caller may hold itself."""
+        with self._guard:
+            for waiting in (self._waiting, self._batch):
+                for key in [key for key in waiting if key[0] == account]:
+                    del waiting[key]
 
     def close(self) -> None:
         """Write what waits, and stop the thread."""

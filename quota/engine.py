@@ -71,8 +71,8 @@ class Comptroller(RequestMethods, AccountMethods, CreditMethods, QuestionMethods
         try:
             db.migrate(migrate)
 
-            def keep(policy_set: PolicySet) -> None:
-                with db.writing() as transaction:
+            def keep(policy_set: PolicySet, *, waits: bool = True) -> None:
+                with db.writing(waits=waits) as transaction:
                     store(transaction, policy_set)
 
             policy_file = PolicyFile(policies, on_change=keep)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
-from policies.errors import PolicyError
+from policies.errors import AccountBusy, PolicyError
 from policies.policy_set import PolicySet
 from quota.clock import monotonic_seconds
 
@@ -17,12 +17,17 @@ LOOK_SECONDS: Final = 1.0
 Stamp = tuple[int, int, int]
 
 
+class OnChange(Protocol):
+    """What is done with a policy set before it comes into force."""
+
+    def __call__(self, policy_set: PolicySet, *, waits: bool = True) -> None:
+        """Keep it. `waits`: for a lock that somebody else holds."""
+
+
 class PolicyFile:
     """The policy set in force. A changed file that has errors leaves the old one in force, and `problem` says why."""
 
-    def __init__(
-        self, policies: str | Path | PolicySet, *, on_change: Callable[[PolicySet], None]
-    ) -> None:
+    def __init__(self, policies: str | Path | PolicySet, *, on_change: OnChange) -> None:
         """Load a policy file, or take a policy set as it is.
 
         Raises:
@@ -44,7 +49,9 @@ class PolicyFile:
             return self.current
         if self._guard.acquire(blocking=False):
             try:
-                self._look()
+                # A caller may hold the database's lock itself, in the host's session: then the next look is in time.
+                with contextlib.suppress(AccountBusy):
+                    self._look(waits=False)
             finally:
                 self._guard.release()
         return self.current
@@ -57,12 +64,12 @@ class PolicyFile:
         """
         with self._guard:
             self._stamp = None
-            self._look()
+            self._look(waits=True)
         if self.problem is not None:
             raise PolicyError(self.problem.split("\n"))
         return self.current
 
-    def _look(self) -> None:
+    def _look(self, *, waits: bool) -> None:
         self._looked = monotonic_seconds()
         stamp = _stamp(self._path)
         if self._path is None or stamp == self._stamp:
@@ -70,7 +77,7 @@ class PolicyFile:
         try:
             fresh = PolicySet.load(self._path)
             if fresh.version != self.current.version:
-                self._on_change(fresh)
+                self._on_change(fresh, waits=waits)
         except PolicyError as error:
             self._stamp, self.problem = stamp, str(error)
             return

@@ -144,8 +144,8 @@ class Store:
                 transaction.db.close()
 
     @contextmanager
-    def writing(self, session: object = None) -> Iterator[Db]:
-        """Open a transaction that writes, or a savepoint in the host's.
+    def writing(self, session: object = None, *, waits: bool = True) -> Iterator[Db]:
+        """Open a transaction that writes, or a savepoint in the host's. `waits`: for a lock that somebody else holds.
 
         Raises:
             InvalidRequest: the session is no SQLAlchemy session, or an AsyncSession without AsyncComptroller.
@@ -162,7 +162,7 @@ class Store:
             with translated(), _joined(session) as db:
                 yield db
             return
-        with self._turn, translated(), self._begun(BEGIN_WRITING) as driver:
+        with self._turn, translated(), self._begun(BEGIN_WRITING, waits=waits) as driver:
             db = Db(driver, self.engine.dialect)
             try:
                 yield db
@@ -171,11 +171,14 @@ class Store:
                 db.close()
 
     @contextmanager
-    def _begun(self, how: str) -> Iterator[PoolProxiedConnection]:
+    def _begun(self, how: str, *, waits: bool = True) -> Iterator[PoolProxiedConnection]:
         """Take a driver's connection from the pool and begin a transaction. What is not committed is rolled back."""
         driver = self.engine.raw_connection()
         try:
-            with nullcontext() if self.owns_engine else _guarded(driver):
+            with (
+                nullcontext() if self.owns_engine else _guarded(driver),
+                nullcontext() if waits else _impatient(driver),
+            ):
                 driver.cursor().execute(how)
                 try:
                     yield driver
@@ -303,6 +306,20 @@ def _guarded(driver: PoolProxiedConnection) -> Iterator[None]:
     finally:
         for guard in off:
             cursor.execute(f"PRAGMA {guard}=OFF")
+        cursor.close()
+
+
+@contextmanager
+def _impatient(driver: PoolProxiedConnection) -> Iterator[None]:
+    """Let a connection not wait for locks while we use it."""
+    cursor = driver.cursor()
+    cursor.execute("PRAGMA busy_timeout")
+    (usual,) = cursor.fetchone() or (0,)
+    cursor.execute("PRAGMA busy_timeout=0")
+    try:
+        yield
+    finally:
+        cursor.execute(f"PRAGMA busy_timeout={usual}")
         cursor.close()
 
 

@@ -91,9 +91,10 @@ class AccountMethods(Methods):
         Raises:
             InvalidRequest: the account's name is none.
         """
-        self._denials.flush()
+        account = name(account, "account")
         with self._db.writing(session) as db:
-            book = lock_book(db, name(account, "account"))
+            book = lock_book(db, account)
+            self._denials.forget(account)
             if book is None:
                 accounts.forget_denials(db, account)
                 return False
