@@ -82,9 +82,9 @@ def _record(folder: Path) -> tuple[Path, list[tuple[str, Any]]]:
             self._cursor = recording.cursor(self._cursor)
 
         @contextmanager
-        def recorded_begun(self: Store, how: str) -> Iterator[Any]:
+        def recorded_begun(self: Store, how: str, **options: Any) -> Iterator[Any]:
             recording.statements.append((how, ()))
-            with real_begun(self, how) as driver:
+            with real_begun(self, how, **options) as driver:
                 yield driver
 
         patch.setattr(Db, "__init__", recorded_init)
