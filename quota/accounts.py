@@ -16,6 +16,7 @@ from billing.sql import Db, Statement
 from billing.tables import ACCOUNT_NAMES, ERASABLES
 from policies.errors import InvalidRequest
 from policies.instants import zone_named
+from policies.suggest import shown
 from policies.units import MINOR_MAX, whole
 from policies.window import Zones
 from quota.ask import ATTRIBUTES_MAX, name, text
@@ -118,11 +119,11 @@ def set_paid_use(
     """
     if paid_use not in PAID_USES:
         raise InvalidRequest(
-            f"paid use must be one of {', '.join(PAID_USES)}, not `{paid_use!s:.40}`"
+            f"paid use must be one of {', '.join(PAID_USES)}, not {shown(paid_use)}"
         )
     if spend_cap_per not in CAP_PERIODS:
         raise InvalidRequest(
-            f"spend_cap_per must be one of {', '.join(CAP_PERIODS)}, not `{spend_cap_per!s:.40}`"
+            f"spend_cap_per must be one of {', '.join(CAP_PERIODS)}, not {shown(spend_cap_per)}"
         )
     cap = (
         None

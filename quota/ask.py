@@ -17,7 +17,7 @@ KEY_MAX: Final = 200
 TEXT_MAX: Final = 500
 ATTRIBUTES_MAX: Final = 50
 
-_UNSTORABLE: Final = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+_UNSTORABLE: Final = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)

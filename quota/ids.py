@@ -6,6 +6,7 @@ import re
 from typing import Final
 
 from policies.errors import UnknownGrant, UnknownLot
+from policies.suggest import shown
 
 _ID: Final = re.compile(r"(gr|lot)_([1-9][0-9]{0,17})_([1-9][0-9]{0,17})\Z")
 
@@ -28,7 +29,7 @@ def parse_grant_id(text: object) -> tuple[int, int]:
     """
     match = _ID.match(text) if isinstance(text, str) else None
     if match is None or match[1] != "gr":
-        raise UnknownGrant(f"there is no grant `{text!s:.60}`")
+        raise UnknownGrant(f"there is no grant {shown(text)}")
     return int(match[2]), int(match[3])
 
 
@@ -40,5 +41,5 @@ def parse_lot_id(text: object) -> tuple[int, int]:
     """
     match = _ID.match(text) if isinstance(text, str) else None
     if match is None or match[1] != "lot":
-        raise UnknownLot(f"there is no lot `{text!s:.60}`")
+        raise UnknownLot(f"there is no lot {shown(text)}")
     return int(match[2]), int(match[3])

@@ -24,6 +24,7 @@ from billing import schema
 from billing.sql import Db
 from billing.tables import PREFIX
 from policies.errors import AccountBusy, InvalidRequest, StaleTransaction, StoreUnavailable
+from policies.suggest import shown
 
 BUSY_SECONDS: Final = 10
 POOL_SIZE: Final = 8
@@ -96,7 +97,7 @@ class Store:
             StoreUnavailable: the database cannot be opened or written.
         """
         if how not in ("auto", "check"):
-            raise InvalidRequest(f"migrate must be `auto` or `check`, not `{how!s:.40}`")
+            raise InvalidRequest(f"migrate must be `auto` or `check`, not {shown(how)}")
         with self._turn, translated(), self.engine.connect() as connection:
             if how == "check":
                 schema.check(connection)
@@ -250,7 +251,7 @@ def _engine(url: str, busy_seconds: float) -> Engine:
         parsed = make_url(url)
     except ArgumentError:
         raise InvalidRequest(
-            f"`{url!s:.80}` is not a database URL: write one such as sqlite:///comptroller.db"
+            f"{shown(url)} is not a database URL: write one such as sqlite:///comptroller.db"
         ) from None
     if parsed.get_backend_name() != "sqlite":
         name = parsed.get_backend_name()

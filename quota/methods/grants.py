@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from policies.errors import GrantEnded, InvalidRequest
 from quota import lifecycle, views
-from quota.ask import name, text
+from quota.ask import checked_attributes, name, text
 from quota.grants import Ending, Grant
 from quota.ids import grant_id, parse_grant_id
 from quota.locked import Report, lock_grant
@@ -60,7 +60,7 @@ class GrantMethods(Methods):
             UnknownGrant: there is no such grant.
             InvalidRequest: a value is unknown or not allowed.
         """
-        checked_delivered = None if delivered is None else dict(delivered)
+        checked_delivered = None if delivered is None else dict(checked_attributes(delivered))
         report = Report(
             "settled", None, lifecycle.seconds(gpu_seconds), _gpu(gpu), checked_delivered
         )

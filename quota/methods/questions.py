@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from billing import schema
-from billing.books import read_book
+from billing.books import lock_book_by_id, read_book
 from policies.errors import ComptrollerError
 from policies.instants import as_utc
 from quota import accounts, admission, views
@@ -155,7 +155,9 @@ class QuestionMethods(Methods):
                 version = schema.stored_version(db)
                 overdue, lost = overdue_holds(db, now), lost_denials(db)
                 ended, expired = share_expired(db, now - HEALTH_WINDOW)
-            with self._db.writing():
+            with self._db.writing() as db:
+                # On a file that cannot be written, only a statement that would write is refused.
+                lock_book_by_id(db, 0)
                 writable = True
         except ComptrollerError as error:
             problem = str(error)
