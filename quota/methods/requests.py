@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Final
@@ -73,35 +73,28 @@ class RequestMethods(GrantMethods):
             consent=consent,
             not_after=not_after,
         )
-        now, policy_set = self._clock(), self.policies
         if session is not None:
             with self._db.writing(session) as db:
-                return self._admitted(db, policy_set, ask, max(now, self._clock()), None)
+                return self._admitted(ask, db, lambda: db)
         with self._db.upgradable() as transaction:
-            db = transaction.db
-            found = admission.look(db, policy_set, ask, now)
-            if isinstance(found, admission.Found):
-                return views.grant_view(db, found.ids, now, replayed=True)
-            if ask.not_after is not None and now > ask.not_after:
-                raise DeadlinePassed(
-                    f"not_after {ask.not_after.isoformat()} is past: nothing was taken"
-                )
-            if not found.decision.granted:
-                return self._denied(ask, policy_set, found, admission.advice_for(db, found))
-            # Waiting for the lock takes time: the clock is asked again, after it.
-            return self._admitted(
-                transaction.write(), policy_set, ask, max(now, self._clock()), found
-            )
+            return self._admitted(ask, transaction.db, transaction.write)
 
-    def _admitted(
-        self,
-        db: Db,
-        policy_set: PolicySet,
-        ask: Ask,
-        now: datetime,
-        looked: Look | None,
-    ) -> Decision:
-        outcome = admission.admit(db, policy_set, ask, now, looked)
+    def _admitted(self, ask: Ask, db: Db, lock: Callable[[], Db]) -> Decision:
+        """Look, and only if the request would be granted lock and grant it. A denial writes nothing."""
+        now, policy_set = self._clock(), self.policies
+        found = admission.look(db, policy_set, ask, now)
+        if isinstance(found, admission.Found):
+            return views.grant_view(db, found.ids, now, replayed=True)
+        if ask.not_after is not None and now > ask.not_after:
+            raise DeadlinePassed(
+                f"not_after {ask.not_after.isoformat()} is past: nothing was taken"
+            )
+        if not found.decision.granted:
+            return self._denied(ask, policy_set, found, admission.advice_for(db, found))
+        db = lock()
+        # Waiting for the lock takes time: the clock is asked again, after it.
+        now = max(now, self._clock())
+        outcome = admission.admit(db, policy_set, ask, now, found)
         if isinstance(outcome, admission.Found):
             return views.grant_view(db, outcome.ids, now, replayed=True)
         if isinstance(outcome, Look):
