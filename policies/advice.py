@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 STEPS_MAX: Final = 500
 """How many instants are tried for `retry_at` before giving up on it."""
 
+PACKS_MAX: Final = 200
+"""How many packs are offered for one request at most: nobody buys more."""
+
 SMALLER_MAX: Final = 24
 """How many smaller requests are tried for an offer."""
 
@@ -94,8 +97,11 @@ def _retry_at(case: _Case) -> datetime | None:
 
 def _chances(case: _Case, now: datetime) -> Iterator[datetime]:
     asked = case.rules.asked(case.request, case.circumstances)
+    weights = [case.rules.units(source, case.request.attributes) for source in case.rules.sources]
     for limit in case.rules.limits_of(case.circumstances.spend_cap):
-        at = limit.next_chance(_weighing(asked, 0), case.history, now)
+        # However the request is divided, it takes at least its least weight; of one source maybe a single unit.
+        units = 0 if limit.is_guard else min(weights, default=0)
+        at = limit.next_chance(_weighing(asked, units), case.history, now)
         if at is not None:
             yield at
     divided = False
@@ -145,7 +151,7 @@ def _buy(case: _Case) -> Iterator[Offer]:
         except InvalidRequest:
             continue
         most = div_ceil(missing, pack.units)
-        if not _granted_with(case, pack, each, most):
+        if most > PACKS_MAX or not _granted_with(case, pack, each, most):
             continue
         # Sources that may pay for a part lower what is missing, so that fewer packs may do.
         least = 1
@@ -167,11 +173,25 @@ def _buy(case: _Case) -> Iterator[Offer]:
 
 def _granted_with(case: _Case, pack: Pack, each: Price, quantity: int) -> bool:
     """Whether the request, with consent, is granted once so many of the pack are bought."""
-    units, minor = pack.units * quantity, each.minor * quantity
-    lot = LotView(
-        "offered", units, minor, each.currency, units, pack.priority, None, case.now, 1 << 62
+    now = case.now
+    expires_at = None if pack.valid_for is None else pack.valid_for.after(now)
+    first = max((lot.number for lot in case.history.all_lots), default=0) + 1
+    # As the purchases will make them: which lots are used first, and at what price, may decide.
+    bought = tuple(
+        LotView(
+            f"offered_{number}",
+            pack.units,
+            each.minor,
+            each.currency,
+            pack.units,
+            pack.priority,
+            expires_at,
+            now,
+            number,
+        )
+        for number in range(first, first + quantity)
     )
-    richer = replace(case.history, all_lots=(*case.history.all_lots, lot))
+    richer = replace(case.history, all_lots=(*case.history.all_lots, *bought))
     return case.granted(replace(case.request, consent=True), richer)
 
 

@@ -49,5 +49,5 @@ class UsageLimit(Windowed, Cap):
         return max(0, min(asked.units, self.units - state.read(self.usage_read(asked), now)))
 
     def next_chance(self, asked: Asked, history: History, now: datetime) -> datetime | None:
-        """Return when there is room for one unit, or for one more: it may guard a source that is split."""
-        return history.falls_to(self.usage_read(asked), self.units - 1, now)
+        """Return when there is room for what is asked at least, or for one unit more."""
+        return history.falls_to(self.usage_read(asked), self.units - max(1, asked.units), now)
