@@ -12,6 +12,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime
 from heapq import merge
+from itertools import islice, takewhile
 from typing import Final
 
 from billing.draft import Line
@@ -59,7 +60,8 @@ class _Total:
 
     def at(self, now: datetime) -> int:
         window, taken = self._read.window, self._taken
-        while self._places < len(taken) and not window.counts(taken[self._places].at, now):
+        since, sure = window.since(now), window.sure(now)
+        while self._places < len(taken) and taken[self._places].at < since:
             gone = taken[self._places]
             self._total -= self._amount(gone.currency, gone.units, gone.spend_minor)
             self._at_most = gone.at
@@ -67,7 +69,14 @@ class _Total:
         if self._places >= PRUNED_FROM:
             del taken[: self._places]
             self._places = 0
-        return self._total
+        if since == sure:
+            return self._total
+        # Where months are clipped, units near the edge may leave in another order than they came.
+        doubtful = takewhile(lambda each: each.at < sure, islice(taken, self._places, None))
+        gone_early = (each for each in doubtful if not window.counts(each.at, now))
+        return self._total - sum(
+            self._amount(each.currency, each.units, each.spend_minor) for each in gone_early
+        )
 
     def _amount(self, currency: str | None, units: int, spend_minor: int) -> int:
         if self._read.measure == "units":
