@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from quota import AccountBusy, Denial
 from quota.denials import DenialLog
 from quota.store import Store
 from tests.hosts.host import an_engine
-from tests.world import HOUR, a_world
+from tests.world import HOUR, World, a_world
 
 
 @pytest.fixture
@@ -23,11 +24,11 @@ def denied():
         yield world
 
 
-def written(world) -> list[tuple]:
+def written(world: World) -> list[tuple[Any, ...]]:
     return world.rows("SELECT account, reason, count FROM comptroller_denial ORDER BY id")
 
 
-def a_denial(world, **more) -> Denial:
+def a_denial(world: World, **more: Any) -> Denial:
     return world.deny(1, **more)
 
 

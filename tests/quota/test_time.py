@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -16,8 +16,8 @@ def allowance(text: str):
     return plan(f"{{sources: [{{{text}}}]}}")
 
 
-def local(zone: str, *when: int, fold: int = 0) -> datetime:
-    return datetime(*when, tzinfo=ZoneInfo(zone), fold=fold).astimezone(UTC)
+def local(zone: str, year: int, month: int, day: int, hour: int = 0) -> datetime:
+    return datetime(year, month, day, hour, tzinfo=ZoneInfo(zone)).astimezone(UTC)
 
 
 def used_up(world: World, n: int = 3) -> None:
@@ -51,7 +51,7 @@ def renews(world: World, at: datetime, n: int = 3) -> None:
 )
 def test_a_calendar_day_is_the_local_day_however_long_it_is(zone, day, length):
     rules = f"kind: daily_allowance, units: 3, window: calendar, timezone: {zone}"
-    next_day = local(zone, *(datetime(*day) + timedelta(days=1)).timetuple()[:3])  # noqa: DTZ001
+    next_day = local(zone, *(date(*day) + timedelta(days=1)).timetuple()[:3])
     with a_world(allowance(rules), start=next_day - length * HOUR) as world:
         used_up(world)
         renews(world, next_day)
@@ -60,25 +60,25 @@ def test_a_calendar_day_is_the_local_day_however_long_it_is(zone, day, length):
 @pytest.mark.parametrize(
     ("rules", "start", "end"),
     [
-        ("per: 7d, window: calendar", (2026, 3, 8, 23, 59), (2026, 3, 9)),
-        ("per: 7d, window: calendar", (2026, 3, 9), (2026, 3, 16)),
-        ("per: 1mo, window: calendar", (2026, 1, 31, 23), (2026, 2, 1)),
-        ("per: 1mo, window: calendar", (2028, 2, 1), (2028, 3, 1)),
-        ("per: 1y, window: calendar", (2028, 2, 29), (2029, 1, 1)),
-        ("per: 1mo", (2026, 1, 31, 12), (2026, 2, 28, 12)),
-        ("per: 1mo", (2028, 1, 30, 12), (2028, 2, 29, 12)),
-        ("per: 1mo", (2026, 2, 28, 12), (2026, 3, 28, 12)),
-        ("per: 1y", (2028, 2, 29, 12), (2029, 2, 28, 12)),
-        ("per: 12mo", (2027, 2, 28, 12), (2028, 2, 28, 12)),
-        ("per: 5h", (2026, 12, 31, 22), (2027, 1, 1, 3)),
-        ("per: 7d", (2028, 2, 25, 1), (2028, 3, 3, 1)),
+        ("per: 7d, window: calendar", "2026-03-08T23:59Z", "2026-03-09T00:00Z"),
+        ("per: 7d, window: calendar", "2026-03-09T00:00Z", "2026-03-16T00:00Z"),
+        ("per: 1mo, window: calendar", "2026-01-31T23:00Z", "2026-02-01T00:00Z"),
+        ("per: 1mo, window: calendar", "2028-02-01T00:00Z", "2028-03-01T00:00Z"),
+        ("per: 1y, window: calendar", "2028-02-29T00:00Z", "2029-01-01T00:00Z"),
+        ("per: 1mo", "2026-01-31T12:00Z", "2026-02-28T12:00Z"),
+        ("per: 1mo", "2028-01-30T12:00Z", "2028-02-29T12:00Z"),
+        ("per: 1mo", "2026-02-28T12:00Z", "2026-03-28T12:00Z"),
+        ("per: 1y", "2028-02-29T12:00Z", "2029-02-28T12:00Z"),
+        ("per: 12mo", "2027-02-28T12:00Z", "2028-02-28T12:00Z"),
+        ("per: 5h", "2026-12-31T22:00Z", "2027-01-01T03:00Z"),
+        ("per: 7d", "2028-02-25T01:00Z", "2028-03-03T01:00Z"),
     ],
 )
 def test_weeks_months_and_years_end_where_the_calendar_says(rules, start, end):
     policies = allowance(f"kind: allowance, units: 3, {rules}")
-    with a_world(policies, start=datetime(*start, tzinfo=UTC)) as world:
+    with a_world(policies, start=datetime.fromisoformat(start)) as world:
         used_up(world)
-        renews(world, datetime(*end, tzinfo=UTC))
+        renews(world, datetime.fromisoformat(end))
 
 
 def test_units_of_the_31st_and_of_the_28th_leave_a_rolling_month_apart():
