@@ -6,6 +6,7 @@ granted if nothing else happens until then (open grants run into their expiry), 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -13,8 +14,9 @@ from typing import TYPE_CHECKING, Final
 
 from policies.decision import Decision, Offer, Price
 from policies.errors import InvalidRequest
+from policies.kinds.allowance import Renewing
 from policies.operation import Operation
-from policies.policy import Asked
+from policies.policy import Asked, Limit, Source
 from policies.request import AttributeValue, Circumstances, Request
 from policies.state import History, LotView
 from policies.units import div_ceil
@@ -86,16 +88,30 @@ def _retry_at(case: _Case) -> datetime | None:
     """Step from one instant at which some policy's answer may improve to the next, until the request is granted."""
     now = case.now
     for _ in range(STEPS_MAX):
-        chances = [at for at in _chances(case, now) if at > now]
+        chances = [(policy, at) for policy, at in _chances(case, now) if at > now]
         if not chances:
             return None
-        now = min(chances)
-        if decide(case.request, case.rules, case.circumstances, case.history, now).granted:
+        if len(chances) == 1 and isinstance(chances[0][0], Renewing):
+            return _once_enough_has_left(case, chances[0][0], now)
+        now = min(at for _, at in chances)
+        if _granted_at(case, now):
             return now
     return None
 
 
-def _chances(case: _Case, now: datetime) -> Iterator[datetime]:
+def _once_enough_has_left(case: _Case, source: Renewing, now: datetime) -> datetime | None:
+    """Find the instant where nothing but one window changes: the more has left it the better, so by bisection."""
+    asked = case.rules.asked(case.request, case.circumstances)
+    instants = case.history.leaving(source.usage_read(asked), now)
+    first = bisect_left(instants, True, key=lambda at: _granted_at(case, at))  # noqa: FBT003 - what is sought
+    return instants[first] if first < len(instants) else None
+
+
+def _granted_at(case: _Case, at: datetime) -> bool:
+    return decide(case.request, case.rules, case.circumstances, case.history, at).granted
+
+
+def _chances(case: _Case, now: datetime) -> Iterator[tuple[Limit | Source, datetime]]:
     asked = case.rules.asked(case.request, case.circumstances)
     weights = [case.rules.units(source, case.request.attributes) for source in case.rules.sources]
     for limit in case.rules.limits_of(case.circumstances.spend_cap):
@@ -103,7 +119,7 @@ def _chances(case: _Case, now: datetime) -> Iterator[datetime]:
         units = 0 if limit.is_guard else min(weights, default=0)
         at = limit.next_chance(_weighing(asked, units), case.history, now)
         if at is not None:
-            yield at
+            yield limit, at
     divided = False
     for source in case.rules.sources:
         # Where a source before it may pay for a part, each unit that comes back may be the one that lacked.
@@ -111,7 +127,7 @@ def _chances(case: _Case, now: datetime) -> Iterator[datetime]:
         divided = divided or source.split
         at = source.next_chance(_weighing(asked, units), case.history, now)
         if at is not None:
-            yield at
+            yield source, at
 
 
 def _weighing(asked: Asked, units: int) -> Asked:

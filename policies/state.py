@@ -206,6 +206,10 @@ class History:
                 return self._leaves(read, use, now)
         return None
 
+    def leaving(self, read: UsageRead, now: datetime) -> list[datetime]:
+        """Return the instants after `now` at which units that count stop counting, in order."""
+        return sorted({self._leaves(read, use, now) for use, _ in self._counted(read, now)})
+
     def next_return(self, read: UsageRead, now: datetime) -> datetime | None:
         """Return the first instant after `now` at which any unit that counts stops counting."""
         return min(

@@ -17,6 +17,7 @@ from typing import Any, Final
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, scoped_session
 from sqlalchemy.pool import PoolProxiedConnection, StaticPool
 
@@ -220,6 +221,8 @@ def translated() -> Iterator[None]:
         if getattr(error, "sqlite_errorcode", 0) & 0xFF in UNUSABLE:
             raise StoreUnavailable(f"the database cannot be used: {error}") from error
         raise
+    except PoolTimeout as error:
+        raise AccountBusy("all connections to the database are in use: try again") from error
     except OperationalError as error:
         raise (
             _meaning(error.orig) if isinstance(error.orig, sqlite3.OperationalError) else error

@@ -49,8 +49,10 @@ class Budget(Cap):
         )
         return Check(used=used, limit=limit, asked=cost, ok=used + cost <= limit)
 
-    def next_chance(self, asked: Asked, history: History, now: datetime) -> datetime | None:  # noqa: ARG002
-        """Return the next midnight, if the request fits into a whole day."""
+    def next_chance(self, asked: Asked, history: History, now: datetime) -> datetime | None:
+        """Return the next midnight, if the request has to wait for it and fits into a whole day."""
+        if self.check(asked, history, now).ok:
+            return None
         return (
             self.read.window.bounds(now)[1]
             if asked.gpu_cost_micro_usd <= self._limit_micro_usd

@@ -11,7 +11,7 @@ from sqlalchemy import create_engine, event, text
 from sqlalchemy.orm import Session
 
 from policies import PolicySet
-from quota import Comptroller, InvalidRequest
+from quota import AccountBusy, Comptroller, InvalidRequest
 from quota.testing import FakeClock
 
 
@@ -76,3 +76,15 @@ def test_a_database_that_cannot_be_used_is_refused_in_one_line(url: str, says: s
     with pytest.raises(InvalidRequest, match=says) as refused:
         Comptroller.open(PolicySet.unlimited(), url)
     assert "\n" not in str(refused.value)
+
+
+def test_a_pool_that_is_used_up_is_a_busy_database(tmp_path: Path):
+    engine = create_engine(
+        f"sqlite:///{tmp_path / 'host.db'}", pool_size=1, max_overflow=0, pool_timeout=0.01
+    )
+    with Comptroller.open(PolicySet.unlimited(), engine, clock=FakeClock()) as comptroller:
+        with engine.connect(), pytest.raises(AccountBusy, match="in use") as busy:
+            comptroller.admit(account="u", operation="anything", key="k")
+        assert busy.value.retryable
+        assert comptroller.admit(account="u", operation="anything", key="k")
+    engine.dispose()

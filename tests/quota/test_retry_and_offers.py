@@ -143,10 +143,6 @@ def test_waiting_is_offered_however_many_uses_have_to_age_out():
         assert world.deny(550).retry_at == START + DAY + timedelta(seconds=549)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="retry_at is looked for in 500 steps: a source that splits takes one for each use",
-)
 def test_waiting_is_offered_however_many_uses_of_a_source_that_splits_have_to_age_out():
     policies = plan(
         "{paid_use: auto,"
