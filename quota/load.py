@@ -216,22 +216,25 @@ def load_usage(
     for index, read in enumerate(reads):
         shapes.append((len(read.sources), read.member is not None, read.measure))
         values |= {f"source_{index}_{place}": source for place, source in enumerate(read.sources)}
-        values |= {f"since_{index}": read.window.sure(now)}
-        values |= {f"member_{index}": read.member} if read.member is not None else {}
-        values |= {f"currency_{index}": read.currency} if read.measure == "spend" else {}
+        values[f"since_{index}"] = read.window.sure(now)
+        if read.member is not None:
+            values[f"member_{index}"] = read.member
+        if read.measure == "spend":
+            values[f"currency_{index}"] = read.currency
     row = db.row(_sums(tuple(shapes)), **values) or ()
     totals, steady_until = [], FOREVER
     for index, read in enumerate(reads):
         total, oldest = row[2 * index : 2 * index + 2]
-        totals.append(int(total) + _doubtful(db, book_id, read, now))
-        steady_until = min(steady_until, _steady_until(read, oldest, now))
+        if read.window.since(now) == values[f"since_{index}"]:
+            steady_until = min(steady_until, _steady_until(read, oldest, now))
+        else:
+            total, steady_until = total + _doubtful(db, book_id, read, now), now
+        totals.append(int(total))
     return totals, steady_until
 
 
 def _steady_until(read: UsageRead, oldest: datetime | None, now: datetime) -> datetime:
     """Return until when a window holds what it holds now, if nothing else happens."""
-    if read.window.since(now) != read.window.sure(now):
-        return now
     if read.window.kind == "calendar":
         return read.window.bounds(now)[1]
     return FOREVER if oldest is None else read.window.leaves(oldest, now)
@@ -362,10 +365,7 @@ def _narrowed(shape: tuple[int, bool, str], index: int) -> list[Any]:
 
 def _doubtful(db: Db, book_id: int, read: UsageRead, now: datetime) -> int:
     """Add up what the statement left out: where months are clipped, each unit near the window's edge is asked."""
-    since, sure = read.window.since(now), read.window.sure(now)
-    if since == sure:
-        return 0
-    total = 0
+    since, sure, total = read.window.since(now), read.window.sure(now), 0
     for _, source, _, member, counts_at, currency, units, spend in db.rows(
         _USES, book_id=book_id, since=since
     ):
