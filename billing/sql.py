@@ -47,14 +47,11 @@ def insert_into(table: Table) -> Statement:
 
 
 class _Compiled:
-    __slots__ = ("binds", "constants", "names", "results", "text")
+    __slots__ = ("binds", "constants", "places", "results", "text")
 
     def __init__(self, clause: ClauseElement, dialect: Dialect) -> None:
         compiled: Any = clause.compile(dialect=dialect)
         self.text: str = str(compiled)
-        self.names: tuple[str, ...] | None = (
-            tuple(compiled.positiontup) if compiled.positional else None
-        )
         self.constants = {
             name: value for name, value in compiled.params.items() if value is not None
         }
@@ -63,6 +60,8 @@ class _Compiled:
             processor = _bind_processor(bind.type, dialect)
             if processor is not None:
                 self.binds[name] = processor
+        names = compiled.positiontup if compiled.positional else ()
+        self.places = tuple((name, self.binds.get(name)) for name in names)
         columns = tuple(getattr(clause, "exported_columns", ()) or ())
         processors = [_result_processor(column.type, dialect) for column in columns]
         self.results = tuple(
@@ -75,13 +74,15 @@ class _Compiled:
         """Return the values as the driver takes them."""
         if self.constants:
             values = {**self.constants, **values}
-        if self.binds:
-            binds = self.binds
-            values = {
-                name: binds[name](value) if name in binds else value
-                for name, value in values.items()
-            }
-        return values if self.names is None else [values[name] for name in self.names]
+        if self.places or not values:
+            return [
+                values[name] if processor is None else processor(values[name])
+                for name, processor in self.places
+            ]
+        binds = self.binds
+        return {
+            name: binds[name](value) if name in binds else value for name, value in values.items()
+        }
 
     def converted(self, rows: Sequence[Row]) -> list[Row]:
         """Return rows with the types that the columns declare."""
