@@ -48,6 +48,11 @@ class Look:
 
 
 def case_of(policy_set: PolicySet, ask: Ask, picture: Picture | None, now: datetime) -> Case:
+    """Put a request together with what the account is, as of `now` or the account's own time if that is later.
+
+    Raises:
+        InvalidRequest: the plan, the operation or an attribute is unknown or not allowed.
+    """
     book = None if picture is None else picture.book
     now = now if book is None else max(now, book.at)
     plan = ask.plan or (book.plan if book is not None else None) or policy_set.default_plan
@@ -63,11 +68,13 @@ def case_of(policy_set: PolicySet, ask: Ask, picture: Picture | None, now: datet
 
 
 def look_at(db: Db, case: Case) -> Look:
+    """Load what the policies read, and decide."""
     state = state_of(db, case)
     return Look(case, case.decide(state), state)
 
 
 def state_of(db: Db, case: Case) -> State:
+    """Load what the policies read: numbers, or the rows behind them where something due is not written yet."""
     if case.picture is None:
         return empty_readings(db, case.reads, case.now)
     if case.picture.has_dues(case.now):
@@ -76,6 +83,7 @@ def state_of(db: Db, case: Case) -> State:
 
 
 def history_of(db: Db, case: Case, reads: tuple[Read, ...]) -> History:
+    """Load the rows behind what these reads ask for."""
     return (
         empty_history(db, reads, case.now)
         if case.picture is None
@@ -93,6 +101,7 @@ def all_reads(case: Case) -> tuple[Read, ...]:
 
 
 def request_hash_of(book: BookState, ask: Ask, attributes: Mapping[str, AttributeValue]) -> str:
+    """Return what tells two requests apart: member, operation and normalised attributes, as a salted hash."""
     content = [
         ask.member,
         ask.operation,

@@ -30,6 +30,11 @@ _BOOKED: Final = Statement(
 def price_gpu(
     grant: GrantFacts, then: PolicySet, today: PolicySet, gpu_seconds: Decimal, gpu: str | None
 ) -> int:
+    """Return what GPU time, in seconds, costs in micro-dollars, at the prices that the grant was made under.
+
+    Raises:
+        InvalidRequest: the GPU type is unknown, or none is known for the operation.
+    """
     model = then.operation(grant.operation).gpu_cost
     name = gpu or (None if model is None else model.gpu)
     if name is None:

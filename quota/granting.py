@@ -49,6 +49,7 @@ class Granted:
 
 
 def write_grant(db: Db, book: BookState, looked: Look, readings: Readings) -> Granted:
+    """Write a grant under the lock of its book: its record, its row, its hold, and what it takes."""
     case, decision, ask, now = looked.case, looked.decision, looked.case.ask, looked.case.now
     book.grants += 1
     number = book.grants

@@ -49,6 +49,7 @@ def told(grant: GrantFacts, ended: Ended, late: LateReport | None) -> Ending:
 
 
 def told_end(grant: GrantFacts, ended: Ended) -> Ending:
+    """Return the end of a grant as somebody is told who did not bring it about. GPU cost in micro-dollars."""
     return Ending(
         grant_id=grant.id,
         status=ended.status,

@@ -61,6 +61,7 @@ def lock_grant(db: Db, ids: tuple[int, int], now: datetime) -> Locked:
 
 
 def of_grant(kind: str, grant: GrantFacts, at: datetime, facts: Mapping[str, Any]) -> Draft:
+    """Draft a record about a grant that moves nothing yet."""
     return Draft(
         kind,
         at,
