@@ -8,6 +8,13 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
+from tests.servers.fixtures import (  # noqa: F401 - pytest finds them here, for every test below
+    database_url,
+    postgres,
+    pytest_configure,
+    pytest_unconfigure,
+)
+
 PROJECT = Path(__file__).resolve().parent.parent
 
 # A failure prints a blob that reproduces it anywhere. No deadline: the machine may be busy.
