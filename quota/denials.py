@@ -19,7 +19,7 @@ from sqlalchemy import bindparam, func, insert, select, update
 from billing.sql import Db, Row, Statement
 from policies.errors import ComptrollerError
 from quota.grants import Denial
-from quota.store import Store
+from quota.stores.base import Store
 from quota.tables import DENIAL_LOSSES, DENIALS
 
 WAITING_MAX: Final = 10_000

@@ -20,7 +20,8 @@ from quota.methods.credits import CreditMethods
 from quota.methods.questions import QuestionMethods
 from quota.methods.requests import RequestMethods
 from quota.policy_file import PolicyFile
-from quota.store import Store
+from quota.stores.base import Store
+from quota.stores.opening import open_store
 from quota.versions import store
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class Comptroller(RequestMethods, AccountMethods, CreditMethods, QuestionMethods
         """
         if redis is not None:
             raise InvalidRequest("redis is not supported by this version: leave it out")
-        db = Store(database)
+        db = open_store(database)
         try:
             db.migrate(migrate)
 

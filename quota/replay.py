@@ -29,7 +29,7 @@ from quota.engine import Comptroller
 from quota.grants import Ending, Grant
 from quota.replay_books import BookTotals, book_totals, has_grants
 from quota.scratch import scratch
-from quota.store import Store
+from quota.stores.opening import open_store
 from quota.traces import Row, Status
 
 FAILED: Final = "failed"
@@ -178,7 +178,7 @@ def replay(
     if plan is not None:
         policy_set.plan(plan)
     clock = SetClock()
-    with scratch(database) as engine, closing(Store(engine)) as store:
+    with scratch(database) as engine, closing(open_store(engine)) as store:
         with Comptroller.open(policy_set, store.engine, redis=redis, clock=clock) as comptroller:
             with store.reading() as db:
                 if has_grants(db):

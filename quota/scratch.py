@@ -14,7 +14,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import StaticPool
 
-from quota.store import GUARDS
+from quota.stores.sqlite import GUARDS
 
 SQLITE_FILE: Final = "sqlite:///"
 _GUARDS: Final = tuple(f"{guard}=ON" for guard in GUARDS)

@@ -59,7 +59,7 @@ from quota.tables import (
 )
 
 if TYPE_CHECKING:
-    from quota.store import Store
+    from quota.stores.base import Store
 
 Progress = Callable[[int, int], None]
 """Told how many records were verified, of how many."""

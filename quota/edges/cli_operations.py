@@ -35,7 +35,7 @@ from quota.edges.common import (
     print_json,
     say,
 )
-from quota.store import Store
+from quota.stores.opening import open_store
 from quota.version import ENGINE
 
 db = typer.Typer(help="The database's schema.", no_args_is_help=True, rich_markup_mode="rich")
@@ -142,7 +142,7 @@ def check_schema(database: Database = DATABASE_DEFAULT, as_json: AsJson = False)
 
 
 def _migrated(database: str, how: str) -> None:
-    with closing(Store(database)) as store:
+    with closing(open_store(database)) as store:
         store.migrate(how)
 
 

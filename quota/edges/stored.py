@@ -10,7 +10,7 @@ from sqlalchemy import literal_column, select
 from billing.sql import Statement
 from policies.errors import SchemaMismatch
 from policies.policy_set import PolicySet
-from quota.store import Store
+from quota.stores.opening import open_store
 from quota.tables import GRANTS, POLICY_VERSIONS
 from quota.versions import stored
 
@@ -29,7 +29,7 @@ def latest_policies(database: str) -> PolicySet | None:
         SchemaMismatch: the database has another schema than this version's.
         StoreUnavailable: the database cannot be read.
     """
-    with closing(Store(database)) as store:
+    with closing(open_store(database)) as store:
         store.migrate("check")
         with store.reading() as db:
             row = db.row(_LATEST) or db.row(_ANY)

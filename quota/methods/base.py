@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from quota.clock import Clock
     from quota.denials import DenialLog
     from quota.policy_file import PolicyFile
-    from quota.store import Store
+    from quota.stores.base import Store
 
 HostSession = Session | AsyncSession
 """The host's own session: a Session for Comptroller, an AsyncSession for AsyncComptroller."""

@@ -21,7 +21,7 @@ import pytest
 from billing.sql import Db
 from policies import PolicySet
 from quota import Comptroller
-from quota.store import Store
+from quota.stores.sqlite import SqliteStore
 from quota.testing import FakeClock
 from tests.bench.decision import POLICIES
 from tests.bench.rounds import Block, Ratio, Side, compare
@@ -75,20 +75,20 @@ def _record(folder: Path) -> tuple[Path, list[tuple[str, Any]]]:
     checkpoint.close()
     shutil.copy(path, before)
     with pytest.MonkeyPatch.context() as patch:
-        real_init, real_begun = Db.__init__, Store._begun
+        real_init, real_begun = Db.__init__, SqliteStore._begun
 
         def recorded_init(self: Db, driver: Any, dialect: Any) -> None:
             real_init(self, driver, dialect)
             self._cursor = recording.cursor(self._cursor)
 
         @contextmanager
-        def recorded_begun(self: Store, how: str, **options: Any) -> Iterator[Any]:
+        def recorded_begun(self: SqliteStore, how: str, **options: Any) -> Iterator[Any]:
             recording.statements.append((how, ()))
             with real_begun(self, how, **options) as driver:
                 yield driver
 
         patch.setattr(Db, "__init__", recorded_init)
-        patch.setattr(Store, "_begun", recorded_begun)
+        patch.setattr(SqliteStore, "_begun", recorded_begun)
         with Comptroller.open(
             PolicySet.parse(POLICIES), f"sqlite:///{path}", clock=clock
         ) as engine:

@@ -10,7 +10,7 @@ import pytest
 
 from quota import AccountBusy, Denial
 from quota.denials import DenialLog
-from quota.store import Store
+from quota.stores.sqlite import SqliteStore
 from tests.hosts.host import an_engine
 from tests.world import HOUR, World, a_world
 
@@ -121,7 +121,7 @@ def test_a_log_that_cannot_write_never_raises_into_the_request(tmp_path, monkeyp
         def broken(*_, **__):
             raise sqlite3.DatabaseError("the disk is gone")
 
-        monkeypatch.setattr(Store, "writing", broken)
+        monkeypatch.setattr(SqliteStore, "writing", broken)
         for _ in range(3):
             a_denial(world)
         monkeypatch.undo()

@@ -1,6 +1,6 @@
-"""The database: connections, transactions and what their errors mean.
+"""Books on SQLite: connections, transactions and what their errors mean.
 
-A transaction of ours on SQLite begins with BEGIN IMMEDIATE if it writes, so that it waits for its turn before
+A transaction of ours begins with BEGIN IMMEDIATE if it writes, so that it waits for its turn before
 it reads anything, and with BEGIN if it only reads, so that it reads one snapshot and takes no lock. In the
 host's session we never commit nor roll back: a savepoint makes each of our calls all or nothing inside the
 host's transaction.
@@ -14,24 +14,21 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any, Final
 
-from sqlalchemy import Engine, create_engine, event
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy import URL, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.orm import Session, scoped_session
 from sqlalchemy.pool import PoolProxiedConnection, StaticPool
 
 from billing import schema
 from billing.sql import Db
 from billing.tables import PREFIX
 from policies.errors import AccountBusy, InvalidRequest, StaleTransaction, StoreUnavailable
-from policies.suggest import shown
+from quota.stores.base import SAVEPOINT, HostsOwn, Store, checked_how, checked_session
 
 BUSY_SECONDS: Final = 10
 POOL_SIZE: Final = 8
 POOL_OVERFLOW: Final = 24
 BUSY_SNAPSHOT: Final = 517
-SAVEPOINT: Final = "comptroller"
 GUARDS: Final = ("foreign_keys", "recursive_triggers")
 """References are checked, and a row that REPLACE would delete on its way is refused as any deletion is."""
 BEGIN_READING: Final = "BEGIN"
@@ -50,55 +47,49 @@ UNUSABLE: Final = frozenset(
 )
 
 
-class Upgradable:
-    """A transaction that reads, and may turn into one that writes: what it has read by then is let go."""
-
-    __slots__ = ("_driver", "db", "writes")
+class _Upgradable:
+    __slots__ = ("_driver", "db", "snapshot", "writes")
 
     def __init__(self, db: Db, driver: PoolProxiedConnection) -> None:
-        """Start out reading."""
-        self.db, self._driver, self.writes = db, driver, False
+        self.db, self._driver, self.writes, self.snapshot = db, driver, False, True
 
     def write(self) -> Db:
-        """Begin to write, once the lock can be had. Whatever was read may be stale."""
         self._driver.rollback()
         self.db.driver_sql(BEGIN_WRITING)
         self.writes = True
         return self.db
 
 
-class Store:
-    """A database that books are kept in. Safe for several threads and several processes."""
+class _Joined:
+    """In the host's session, which holds the write lock from the first call on."""
 
-    def __init__(self, database: str | Engine, *, busy_seconds: float = BUSY_SECONDS) -> None:
+    __slots__ = ("db", "snapshot")
+
+    def __init__(self, db: Db) -> None:
+        self.db, self.snapshot = db, True
+
+    def write(self) -> Db:
+        return self.db
+
+
+class SqliteStore(Store):
+    """Books in an SQLite file, or in memory. Safe for several threads and several processes."""
+
+    def __init__(self, database: URL | Engine, *, busy_seconds: float = BUSY_SECONDS) -> None:
         """Open a database by URL, or use the host's own engine.
 
         Raises:
-            InvalidRequest: the URL is not one, or names a database that is not supported.
+            InvalidRequest: the URL names an async driver.
         """
-        self.owns_engine: Final = not isinstance(database, Engine)
-        self.engine: Final = (
-            database if isinstance(database, Engine) else _engine(database, busy_seconds)
-        )
-        if self.engine.dialect.name != "sqlite":
-            raise InvalidRequest(
-                f"database `{self.engine.dialect.name}` is not supported: use sqlite:///file.db"
-            )
+        self.owns_engine = not isinstance(database, Engine)
+        self.engine = database if isinstance(database, Engine) else _engine(database, busy_seconds)
         # A database in memory is one connection: threads take turns.
         self._turn: AbstractContextManager[Any] = (
             threading.RLock() if isinstance(self.engine.pool, StaticPool) else nullcontext()
         )
 
     def migrate(self, how: str) -> None:
-        """Bring the schema up to date (`auto`), or make sure that it is (`check`).
-
-        Raises:
-            InvalidRequest: `how` is neither.
-            SchemaMismatch: the database has another schema.
-            StoreUnavailable: the database cannot be opened or written.
-        """
-        if how not in ("auto", "check"):
-            raise InvalidRequest(f"migrate must be `auto` or `check`, not {shown(how)}")
+        checked_how(how)
         with self._turn, translated(), self.engine.connect() as connection:
             if how == "check":
                 schema.check(connection)
@@ -116,11 +107,6 @@ class Store:
 
     @contextmanager
     def reading(self) -> Iterator[Db]:
-        """Open a transaction that reads one snapshot and takes no write lock.
-
-        Raises:
-            StoreUnavailable: the database cannot be read.
-        """
         with self._turn, translated(), self._begun(BEGIN_READING) as driver:
             db = Db(driver, self.engine.dialect)
             try:
@@ -129,15 +115,13 @@ class Store:
                 db.close()
 
     @contextmanager
-    def upgradable(self) -> Iterator[Upgradable]:
-        """Open a transaction that reads, and may begin to write. Committed if it did.
-
-        Raises:
-            AccountBusy: somebody else held the lock past the timeout.
-            StoreUnavailable: the database cannot be read or written.
-        """
+    def upgradable(self, session: object = None) -> Iterator[_Upgradable | _Joined]:
+        if session is not None:
+            with self.writing(session) as db:
+                yield _Joined(db)
+            return
         with self._turn, translated(), self._begun(BEGIN_READING) as driver:
-            transaction = Upgradable(Db(driver, self.engine.dialect), driver)
+            transaction = _Upgradable(Db(driver, self.engine.dialect), driver)
             try:
                 yield transaction
                 if transaction.writes:
@@ -147,21 +131,8 @@ class Store:
 
     @contextmanager
     def writing(self, session: object = None, *, waits: bool = True) -> Iterator[Db]:
-        """Open a transaction that writes, or a savepoint in the host's. `waits`: for a lock that somebody else holds.
-
-        Raises:
-            InvalidRequest: the session is no SQLAlchemy session, or an AsyncSession without AsyncComptroller.
-            AccountBusy: somebody else held the lock past the timeout.
-            StaleTransaction: the host's transaction had read before it wrote.
-            StoreUnavailable: the database cannot be written.
-        """
         if session is not None:
-            if not isinstance(session, Session | scoped_session):
-                raise InvalidRequest(
-                    f"session must be a SQLAlchemy Session, not `{type(session).__name__}`: "
-                    "an AsyncSession goes with AsyncComptroller"
-                )
-            with translated(), _joined(session) as db:
+            with translated(), _joined(checked_session(session)) as db:
                 yield db
             return
         with self._turn, translated(), self._begun(BEGIN_WRITING, waits=waits) as driver:
@@ -190,18 +161,11 @@ class Store:
             driver.close()
 
     def wait_for_writers(self) -> None:
-        """Wait until all have committed who read their clock before now: what is past does not change after this.
-
-        Raises:
-            AccountBusy: somebody held the lock past the timeout.
-        """
         with suppress(StoreUnavailable), self.writing():
             pass  # where nobody can write, there is nobody to wait for
 
-    def close(self) -> None:
-        """Close our own connections; the host's engine stays as it is."""
-        if self.owns_engine:
-            self.engine.dispose()
+    def server(self) -> str:
+        return f"SQLite {sqlite3.sqlite_version}"
 
 
 @contextmanager
@@ -249,23 +213,12 @@ def _meaning(error: sqlite3.OperationalError) -> Exception:
     return error
 
 
-def _engine(url: str, busy_seconds: float) -> Engine:
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
+def _engine(url: URL, busy_seconds: float) -> Engine:
+    if url.get_dialect().is_async:
         raise InvalidRequest(
-            f"{shown(url)} is not a database URL: write one such as sqlite:///comptroller.db"
-        ) from None
-    if parsed.get_backend_name() != "sqlite":
-        name = parsed.get_backend_name()
-        raise InvalidRequest(
-            f"database `{name}` is not supported: write one such as sqlite:///comptroller.db"
+            f"`{url.drivername}` is an async driver: write sqlite:///..., also for AsyncComptroller"
         )
-    if parsed.get_dialect().is_async:
-        raise InvalidRequest(
-            f"`{parsed.drivername}` is an async driver: write sqlite:///..., also for AsyncComptroller"
-        )
-    in_memory = parsed.database in (None, "", ":memory:")
+    in_memory = url.database in (None, "", ":memory:")
     options: dict[str, Any] = (
         {"poolclass": StaticPool}
         if in_memory
@@ -275,7 +228,7 @@ def _engine(url: str, busy_seconds: float) -> Engine:
         }
     )
     engine = create_engine(
-        parsed,
+        url,
         connect_args={"check_same_thread": False, "timeout": busy_seconds, "isolation_level": None},
         **options,
     )
@@ -328,7 +281,7 @@ def _impatient(driver: PoolProxiedConnection) -> Iterator[None]:
 
 
 @contextmanager
-def _joined(session: Session | scoped_session[Session]) -> Iterator[Db]:
+def _joined(session: HostsOwn) -> Iterator[Db]:
     """Work inside the host's transaction, behind a savepoint of our own."""
     connection = session.connection()
     db = Db(connection.connection, connection.dialect)

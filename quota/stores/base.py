@@ -1,0 +1,127 @@
+"""What the engine asks of a database: transactions that read, that may turn to writing, and that write.
+
+How a database begins them, what its locks are, and what its driver's errors mean differs from one to the next, and
+is said by the module of each. The SQL within is the same.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session, scoped_session
+
+from billing.sql import Db
+from policies.errors import InvalidRequest
+from policies.suggest import shown
+
+SAVEPOINT = "comptroller"
+"""What makes each of our calls all or nothing inside the host's transaction."""
+
+HostsOwn = Session | scoped_session[Session]
+
+
+class Upgradable(Protocol):
+    """A transaction that reads, and may turn into one that writes: what it has read by then may be stale."""
+
+    db: Db
+    snapshot: bool
+    """Whether all that is read before `write` is of one instant. Otherwise the account is locked before it is read."""
+
+    def write(self) -> Db:
+        """Begin to write."""
+
+
+class Store(ABC):
+    """A database that books are kept in. Safe for several threads and several processes."""
+
+    engine: Engine
+    owns_engine: bool
+    """Whether the engine is ours to close; otherwise it is the host's."""
+
+    @abstractmethod
+    def migrate(self, how: str) -> None:
+        """Bring the schema up to date (`auto`), or make sure that it is (`check`).
+
+        Raises:
+            InvalidRequest: `how` is neither.
+            SchemaMismatch: the database has another schema.
+            StoreUnavailable: the database cannot be opened or written.
+        """
+
+    @abstractmethod
+    def reading(self) -> AbstractContextManager[Db]:
+        """Open a transaction that reads one snapshot and takes no write lock.
+
+        Raises:
+            StoreUnavailable: the database cannot be read.
+        """
+
+    @abstractmethod
+    def upgradable(self, session: object = None) -> AbstractContextManager[Upgradable]:
+        """Open a transaction that reads, and may begin to write, or a savepoint in the host's. Kept if it did.
+
+        Raises:
+            InvalidRequest: the session is no SQLAlchemy session, or an AsyncSession without AsyncComptroller.
+            AccountBusy: somebody else held the lock past the timeout.
+            StaleTransaction: the host's transaction had read before it wrote.
+            StoreUnavailable: the database cannot be read or written.
+        """
+
+    @abstractmethod
+    def writing(self, session: object = None, *, waits: bool = True) -> AbstractContextManager[Db]:
+        """Open a transaction that writes, or a savepoint in the host's. `waits`: for a lock that somebody else holds.
+
+        Raises:
+            InvalidRequest: the session is no SQLAlchemy session, or an AsyncSession without AsyncComptroller.
+            AccountBusy: somebody else held the lock past the timeout.
+            StaleTransaction: the host's transaction had read before it wrote.
+            StoreUnavailable: the database cannot be written.
+        """
+
+    @abstractmethod
+    def wait_for_writers(self) -> None:
+        """Wait until all have committed who read their clock before now: what is past does not change after this.
+
+        Raises:
+            AccountBusy: somebody was not done within the timeout.
+        """
+
+    @abstractmethod
+    def server(self) -> str:
+        """Return what database this is, with its version, for people.
+
+        Raises:
+            StoreUnavailable: it cannot be asked.
+        """
+
+    def close(self) -> None:
+        """Close our own connections; the host's engine stays as it is."""
+        if self.owns_engine:
+            self.engine.dispose()
+
+
+def checked_how(how: str) -> None:
+    """Make sure that `how` is a way to migrate.
+
+    Raises:
+        InvalidRequest: it is not.
+    """
+    if how not in ("auto", "check"):
+        raise InvalidRequest(f"migrate must be `auto` or `check`, not {shown(how)}")
+
+
+def checked_session(session: object) -> HostsOwn:
+    """Return the host's session.
+
+    Raises:
+        InvalidRequest: it is no SQLAlchemy session, or an AsyncSession without AsyncComptroller.
+    """
+    if not isinstance(session, Session | scoped_session):
+        raise InvalidRequest(
+            f"session must be a SQLAlchemy Session, not `{type(session).__name__}`: "
+            "an AsyncSession goes with AsyncComptroller"
+        )
+    return session
