@@ -1,0 +1,12 @@
+"""The way to Redis and back: `(script, key, args) -> reply`, sync and async, server or Cluster.
+
+What the script says is not known here. Where Redis gives no answer that can be used, RedisUnavailable
+is raised at once or within the timeout, and SQL decides.
+"""
+
+from quota.redis.errors import RedisUnavailable, ScriptFailed
+from quota.redis.opening import open_sync
+from quota.redis.script import Script
+from quota.redis.sync_client import SyncRedis
+
+__all__ = ["RedisUnavailable", "Script", "ScriptFailed", "SyncRedis", "open_sync"]

@@ -1,0 +1,94 @@
+"""What can go wrong between us and Redis: either SQL has to be asked, or the mistake is ours.
+
+Redis answers denials; SQL makes every grant. So whatever keeps Redis from answering (a timeout, a
+failover, no memory, a wrong password) is one and the same to the caller: decide by SQL alone. An
+error that our own script made is the opposite: SQL would hide it, so it is raised loudly.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+import hiredis
+
+# Codes by which a healthy connection says that Redis cannot serve us now. No command that is
+# answered with one of them was applied: Redis refuses it before it runs, or at its first write.
+_ASK_SQL: Final = frozenset(
+    """
+    LOADING CLUSTERDOWN READONLY TRYAGAIN BUSY OOM MASTERDOWN MISCONF NOREPLICAS
+    NOAUTH WRONGPASS NOPERM UNKILLABLE
+    """.split()
+)
+_REDIRECTIONS: Final = frozenset({"MOVED", "ASK"})
+# After these, the next connection may reach another server than this one: a name that now points
+# to the new primary, or a password that was changed.
+_RECONNECT: Final = frozenset({"READONLY", "MASTERDOWN", "NOAUTH"})
+_PLAIN_ERR: Final = re.compile(r"ERR (max number of clients|.*\bSCRIPT KILL\b)")
+# Redis before 7 wraps the code of a command that fails inside a script.
+_WRAPPED: Final = re.compile(r"ERR Error running script.*: -([A-Z]+) ", re.DOTALL)
+
+
+class RedisUnavailable(Exception):  # noqa: N818 - a state of the world, not a mistake of the caller
+    """Redis gave no answer that can be used: decide by SQL.
+
+    `outcome_unknown` says that the command may have been applied all the same, because it was sent
+    and no reply came.
+    """
+
+    def __init__(self, message: str, *, outcome_unknown: bool = False) -> None:
+        self.outcome_unknown = outcome_unknown
+        super().__init__(message)
+
+
+class ScriptFailed(Exception):  # noqa: N818 - says what happened, as its sibling does
+    """Redis answered that our command is wrong: a bug of ours, which no other path may hide."""
+
+
+def code_of(reply: hiredis.ReplyError) -> str:
+    """Return the first word of an error reply, `NOSCRIPT` or `MOVED`."""
+    text = str(reply)
+    wrapped = _WRAPPED.match(text)
+    return wrapped[1] if wrapped else text.partition(" ")[0]
+
+
+def is_failure(reply: hiredis.ReplyError) -> bool:
+    """Whether an error reply means that Redis cannot serve us now."""
+    return code_of(reply) in _ASK_SQL or _PLAIN_ERR.match(str(reply)) is not None
+
+
+def calls_for_reconnect(reply: hiredis.ReplyError) -> bool:
+    """Whether the next command should go over a new connection."""
+    return code_of(reply) in _RECONNECT
+
+
+def result(reply: Any) -> Any:
+    """Return a reply that is an answer.
+
+    Raises:
+        RedisUnavailable: it is an error by which Redis says that it cannot serve us now.
+        ScriptFailed: it is any other error.
+    """
+    if isinstance(reply, hiredis.ReplyError):
+        raise as_exception(reply)
+    return reply
+
+
+def as_exception(reply: hiredis.ReplyError) -> RedisUnavailable | ScriptFailed:
+    """Return what to raise for an error reply."""
+    # A redirection that reaches this point is one too many, or of a server used without its Cluster.
+    if is_failure(reply) or code_of(reply) in _REDIRECTIONS:
+        return RedisUnavailable(f"redis cannot serve this now: {reply}")
+    return ScriptFailed(f"redis refused our command: {reply}")
+
+
+def is_refusal(error: OSError) -> bool:
+    """Whether nobody listens at an address: one attempt is proof."""
+    return isinstance(error, (ConnectionRefusedError, FileNotFoundError))
+
+
+def reason(error: Exception, timeout_seconds: float) -> str:
+    """Return why a connection failed, in words; a timeout says how many seconds it waited."""
+    if isinstance(error, (TimeoutError, BlockingIOError)):  # the latter from the kernel's timeout
+        return f"nothing within {timeout_seconds:g} seconds"
+    return str(error) or type(error).__name__

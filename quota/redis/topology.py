@@ -1,0 +1,90 @@
+"""Which node of a Cluster serves a key: the map of slots, and what redirections say. No I/O.
+
+Shared by the sync and the async client. redis-py computes the slot of a key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
+
+import hiredis
+
+from quota.redis.errors import code_of
+from quota.redis.target import Address
+
+SLOTS: Final = 16_384
+
+
+class Redirect(NamedTuple):
+    """Where an error reply sends us. The command was not executed."""
+
+    slot: int
+    address: Address
+    once: bool  # ASK: this command alone, after ASKING. Otherwise MOVED: for good
+
+    @classmethod
+    def of(cls, reply: Any, asked: Address) -> Redirect | None:
+        """Return the redirection in a reply, None if it is any other.
+
+        `asked` is the node that replied: an empty host means its own.
+        """
+        if not isinstance(reply, hiredis.ReplyError):
+            return None
+        code = code_of(reply)
+        if code not in {"MOVED", "ASK"}:
+            return None
+        _, slot, place = str(reply).split(" ")[:3]
+        host, _, port = place.rpartition(":")
+        return cls(int(slot), Address(host or asked.host, int(port)), code == "ASK")
+
+
+class Topology:
+    """The map of slots as last heard, corrected by MOVED. Threads may share it."""
+
+    def __init__(self, seeds: Iterable[Address]) -> None:
+        self._seeds = tuple(seeds)
+        self._owners: list[Address | None] = [None] * SLOTS
+        self.nodes: frozenset[Address] = frozenset()
+        self.is_known = False
+
+    def owner(self, slot: int) -> Address | None:
+        """Return the primary that serves a slot; None if nobody does."""
+        return self._owners[slot]
+
+    def moved(self, redirect: Redirect) -> None:
+        """Note what a MOVED said of one slot."""
+        self._owners[redirect.slot] = redirect.address
+        self.nodes |= {redirect.address}
+
+    def learn(self, slots: Any, asked: Address) -> None:
+        """Replace the map by a reply to CLUSTER SLOTS.
+
+        Raises:
+            ValueError: the reply is no map of slots.
+        """
+        owners: list[Address | None] = [None] * SLOTS
+        nodes: set[Address] = set()
+        try:
+            for first, last, *places in slots:
+                each = [_place(place, asked) for place in places]
+                owners[first : last + 1] = [each[0]] * (last + 1 - first)
+                nodes.update(one for one in each if one)
+        except (TypeError, ValueError, IndexError, AttributeError):
+            raise ValueError("redis sent no map of slots") from None
+        if len(owners) != SLOTS or not nodes:
+            raise ValueError("redis sent no map of slots")
+        self._owners = owners
+        self.nodes = frozenset(nodes)
+        self.is_known = True
+
+    def to_ask(self, *, best: Address | None, avoid: Address | None) -> list[Address]:
+        """Return whom to ask for the map, the best informed first, a failed node last."""
+        every = dict.fromkeys((*([best] if best else []), *sorted(self.nodes), *self._seeds))
+        return sorted(every, key=lambda address: address == avoid)
+
+
+def _place(place: Any, asked: Address) -> Address | None:
+    """Read `[host, port, id, ...]`. No host: the one asked. `?`: the node does not know its own."""
+    host = (place[0] or b"").decode() or asked.host
+    return None if host == "?" else Address(host, place[1])
