@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Final
 
-from sqlalchemy import BigInteger, DateTime, Dialect
+from sqlalchemy import BigInteger, DateTime, Dialect, Text
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from policies.instants import from_micros, micros
+
+WORDS: Final = Text().with_variant(Text(collation="C"), "postgresql")
+"""Text that is compared byte by byte on every database: keys and names mean what they are, not how they sort."""
 
 
 class Instant(TypeDecorator[datetime]):
@@ -41,9 +44,12 @@ class Instant(TypeDecorator[datetime]):
         """Return the function that turns an instant into what is stored; None where the driver does it."""
         return _stored if dialect.name == "sqlite" else None
 
-    def result(self, dialect: Dialect) -> Callable[[int | None], datetime | None] | None:
+    def result(self, dialect: Dialect) -> Callable[[Any], datetime | None] | None:
         """Return the function that turns what is stored into an instant; None where the driver does it."""
-        return _loaded if dialect.name == "sqlite" else None
+        if dialect.name == "sqlite":
+            return _loaded
+        # The others answer in the time zone of the session, which may be the host's.
+        return None if dialect.driver == "asyncpg" else _in_utc
 
 
 def _stored(instant: datetime | None) -> int | None:
@@ -52,3 +58,7 @@ def _stored(instant: datetime | None) -> int | None:
 
 def _loaded(count: int | None) -> datetime | None:
     return None if count is None else from_micros(count)
+
+
+def _in_utc(instant: datetime | None) -> datetime | None:
+    return None if instant is None else instant.astimezone(UTC)

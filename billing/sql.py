@@ -1,9 +1,9 @@
 """SQL written once, compiled once: statements of SQLAlchemy Core, run on the driver's own cursor.
 
 An admission is a dozen small statements. SQLAlchemy's execution costs several times what SQLite takes for one,
-so each statement is compiled once per dialect, and then costs a dictionary look-up and the driver's call. Types
-are converted by the columns' own types, so that the statement's text and its values stay the same on every
-database.
+so each statement is compiled once per kind of database and driver, and then costs a dictionary look-up and the
+driver's call. Types are converted by the columns' own types, so that the statement and its values stay the same
+on every database.
 """
 
 from __future__ import annotations
@@ -11,32 +11,41 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Dialect, Table, bindparam, insert
+from sqlalchemy import ColumnElement, Dialect, Integer, Table, bindparam, insert
 from sqlalchemy.pool import PoolProxiedConnection
 from sqlalchemy.sql.elements import ClauseElement
 from sqlalchemy.types import TypeEngine
 
 from billing.columns import Instant
+from billing.placement import placed
 
 Processor = Callable[[Any], Any]
 Row = tuple[Any, ...]
 
 
 class Statement:
-    """A statement that is compiled once for each dialect it runs on."""
+    """A statement that is compiled once for each kind of database and driver it runs on."""
 
-    __slots__ = ("_compiled", "clause")
+    __slots__ = ("_compiled", "clause", "postgresql")
 
-    def __init__(self, clause: ClauseElement) -> None:
+    def __init__(self, clause: ClauseElement, *, postgresql: ClauseElement | None = None) -> None:
+        """Say the same on every database; `postgresql`: how it is said there, where that is another way."""
         self.clause: Final = clause
+        self.postgresql: Final = clause if postgresql is None else postgresql
         self._compiled: dict[str, _Compiled] = {}
 
-    def for_dialect(self, dialect: Dialect) -> _Compiled:
-        """Return its text and conversions for a dialect."""
-        compiled = self._compiled.get(dialect.name)
+    def compiled(self, kind: str, dialect: Dialect) -> _Compiled:
+        """Return its text and conversions for a database and driver of this kind."""
+        compiled = self._compiled.get(kind)
         if compiled is None:
-            compiled = self._compiled[dialect.name] = _Compiled(self.clause, dialect)
+            clause = self.postgresql if dialect.name == "postgresql" else self.clause
+            compiled = self._compiled[kind] = _Compiled(clause, dialect)
         return compiled
+
+
+def kind_of(dialect: Dialect) -> str:
+    """Return what tells dialects apart whose statements have different texts: the database, driver and parameters."""
+    return f"{dialect.name}+{dialect.driver}:{dialect.paramstyle}"
 
 
 def insert_into(table: Table) -> Statement:
@@ -51,7 +60,7 @@ class _Compiled:
 
     def __init__(self, clause: ClauseElement, dialect: Dialect) -> None:
         compiled: Any = clause.compile(dialect=dialect)
-        self.text: str = str(compiled)
+        self.text: Final = placed(str(compiled), dialect)
         self.constants = {
             name: value for name, value in compiled.params.items() if value is not None
         }
@@ -63,7 +72,7 @@ class _Compiled:
         names = compiled.positiontup if compiled.positional else ()
         self.places = tuple((name, self.binds.get(name)) for name in names)
         columns = tuple(getattr(clause, "exported_columns", ()) or ())
-        processors = [_result_processor(column.type, dialect) for column in columns]
+        processors = [_result_processor(column, dialect) for column in columns]
         self.results = tuple(
             (index, processor)
             for index, processor in enumerate(processors)
@@ -104,26 +113,39 @@ def _bind_processor(kind: TypeEngine[Any], dialect: Dialect) -> Processor | None
     return kind.dialect_impl(dialect).bind_processor(dialect)
 
 
-def _result_processor(kind: TypeEngine[Any], dialect: Dialect) -> Processor | None:
+def _result_processor(column: ColumnElement[Any], dialect: Dialect) -> Processor | None:
+    kind = column.type
     if isinstance(kind, Instant):
         return kind.result(dialect)
+    # PostgreSQL adds integers up to a decimal number, so that no sum overflows.
+    if isinstance(kind, Integer) and dialect.name != "sqlite" and not _is_stored(column):
+        return _whole
     return kind.dialect_impl(dialect).result_processor(dialect, None)
+
+
+def _is_stored(column: ColumnElement[Any]) -> bool:
+    return isinstance(getattr(column, "table", None), Table)
+
+
+def _whole(value: Any) -> int | None:
+    return None if value is None else int(value)
 
 
 class Db:
     """One connection within one transaction: ours, or one that belongs to the host's session."""
 
-    __slots__ = ("_cursor", "dialect", "driver")
+    __slots__ = ("_cursor", "_kind", "dialect", "driver")
 
     def __init__(self, driver: PoolProxiedConnection, dialect: Dialect) -> None:
         """Work on a connection of a database's driver. Whoever hands it over begins and ends the transaction."""
         self.driver: Final = driver
         self.dialect: Final = dialect
+        self._kind = kind_of(dialect)
         self._cursor = driver.cursor()
 
     def run(self, statement: Statement, /, **values: Any) -> None:
         """Run a statement that returns no rows."""
-        compiled = statement.for_dialect(self.dialect)
+        compiled = statement.compiled(self._kind, self.dialect)
         self._cursor.execute(compiled.text, compiled.parameters(values))
 
     def driver_sql(self, text: str) -> None:
@@ -132,13 +154,13 @@ class Db:
 
     def count(self, statement: Statement, /, **values: Any) -> int:
         """Run a statement and return how many rows it changed."""
-        compiled = statement.for_dialect(self.dialect)
+        compiled = statement.compiled(self._kind, self.dialect)
         self._cursor.execute(compiled.text, compiled.parameters(values))
         return int(self._cursor.rowcount)
 
     def rows(self, statement: Statement, /, **values: Any) -> list[Row]:
         """Run a statement and return its rows."""
-        compiled = statement.for_dialect(self.dialect)
+        compiled = statement.compiled(self._kind, self.dialect)
         self._cursor.execute(compiled.text, compiled.parameters(values))
         return compiled.converted(self._cursor.fetchall())
 

@@ -1,9 +1,10 @@
 """The books' tables. The database itself refuses wrong rows: see the CHECKs, the foreign keys and the triggers.
 
 Every key of a table that holds a book's rows begins with the book, so that it can be sharded by it. Names, payment
-references and assets are global. Ledger rows (record, transfer, line, lot, ledger_account, payment_reference) are
-append-only, which triggers enforce (billing/migrations). Names carry a prefix, so that a host's own `account` table
-does not notice us.
+references and assets are global: no foreign key leads from or to them, so that they may live elsewhere than a book;
+`verify` compares them with the records. Ledger rows (record, transfer, line, lot, ledger_account, payment_reference)
+are append-only, which triggers enforce (billing/migrations). Names carry a prefix, so that a host's own `account`
+table does not notice us; where there are schemas, they stand for a schema of our own (billing/placement).
 """
 
 from __future__ import annotations
@@ -21,14 +22,13 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
-    Text,
     UniqueConstraint,
     text,
 )
 from sqlalchemy import Table as SqlTable
 from sqlmodel import Field, SQLModel
 
-from billing.columns import Instant
+from billing.columns import WORDS, Instant
 
 PREFIX = "comptroller_"
 
@@ -60,7 +60,7 @@ def words(
     name: str, *, primary_key: bool = False, nullable: bool = False, default: str | None = None
 ) -> Any:
     """A text column."""
-    return Column(name, Text, primary_key=primary_key, nullable=nullable, server_default=default)
+    return Column(name, WORDS, primary_key=primary_key, nullable=nullable, server_default=default)
 
 
 def instant(name: str, *, primary_key: bool = False, nullable: bool = False) -> Any:
@@ -121,11 +121,7 @@ class AccountName(Table, table=True):
 
     __tablename__ = f"{PREFIX}account_name"
     name: str = Field(sa_column=words("name", primary_key=True))
-    book_id: int = Field(
-        sa_column=Column(
-            "book_id", BigInteger, ForeignKey(f"{PREFIX}book.id"), nullable=False, unique=True
-        )
-    )
+    book_id: int = Field(sa_column=Column("book_id", BigInteger, nullable=False, unique=True))
     salt: bytes = Field(sa_column=octets("salt"))
     tags: str = Field(sa_column=words("tags", default="{}"))
 
@@ -150,9 +146,7 @@ class LedgerAccount(Table, table=True):
         sa_column=Column("book_id", BigInteger, ForeignKey(f"{PREFIX}book.id"), primary_key=True)
     )
     id: str = Field(sa_column=words("id", primary_key=True))
-    asset: str = Field(
-        sa_column=Column("asset", Text, ForeignKey(f"{PREFIX}asset.code"), nullable=False)
-    )
+    asset: str = Field(sa_column=words("asset"))
 
 
 class Record(Table, table=True):
@@ -223,7 +217,6 @@ class LotRow(Table, table=True):
         CheckConstraint("units > 0"),
         CheckConstraint("price_minor >= 0"),
         _of_record(),
-        ForeignKeyConstraint(["currency"], [f"{PREFIX}asset.code"]),
         CLUSTERED,
     )
     book_id: int = Field(sa_column=_book())
@@ -335,13 +328,7 @@ class PaymentReference(Table, table=True):
     """Which payment, promotion or refund was booked already, and where: once per reference, over all books."""
 
     __tablename__ = f"{PREFIX}payment_reference"
-    __table_args__ = (
-        ForeignKeyConstraint(
-            ["book_id", "lot_no"], [f"{PREFIX}lot.book_id", f"{PREFIX}lot.number"]
-        ),
-        _of_record(),
-        Index(f"{PREFIX}payment_reference_book", "book_id"),
-    )
+    __table_args__ = (Index(f"{PREFIX}payment_reference_book", "book_id"),)
     origin: str = Field(sa_column=words("origin", primary_key=True))
     reference: str = Field(sa_column=words("reference", primary_key=True))
     book_id: int = Field(sa_column=whole("book_id"))

@@ -47,7 +47,6 @@ class GrantRow(Table, table=True):
         UniqueConstraint("book_id", "key_hash"),
         CheckConstraint("gpu_cost_micro_usd >= 0"),
         _of_record(),
-        ForeignKeyConstraint(["policy_version"], [f"{PREFIX}policy_version.version"]),
     )
     book_id: int = Field(sa_column=whole("book_id", primary_key=True))
     number: int = Field(sa_column=whole("number", primary_key=True))

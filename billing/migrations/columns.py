@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from billing.columns import Instant
+from billing.columns import WORDS, Instant
 
 Column = sa.Column[Any]
 
@@ -31,7 +31,7 @@ def small(name: str) -> Column:
 
 def words(name: str, *, null: bool = False, default: str | None = None) -> Column:
     """Text."""
-    return sa.Column(name, sa.Text(), nullable=null, server_default=default)
+    return sa.Column(name, WORDS, nullable=null, server_default=default)
 
 
 def instant(name: str, *, null: bool = False) -> Column:

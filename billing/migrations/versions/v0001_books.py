@@ -9,14 +9,16 @@ import sqlalchemy as sa
 from alembic import op
 
 from billing.migrations.columns import identity, instant, octets, small, whole, words
-from billing.migrations.triggers import append_only
+from billing.migrations.partitions import create_for_books
+from billing.migrations.triggers import guard
 
 revision = "0001"
 down_revision = None
 branch_labels = None
 depends_on = None
 
-APPEND_ONLY = ("record", "transfer", "line", "lot", "ledger_account", "payment_reference", "asset")
+APPEND_ONLY = ("record", "transfer", "line", "lot", "ledger_account")
+APPEND_ONLY_GLOBAL = ("payment_reference", "asset")
 
 
 def upgrade() -> None:
@@ -30,9 +32,8 @@ def upgrade() -> None:
         "comptroller_asset", sa.column("code", sa.Text), sa.column("scale", sa.Integer)
     )
     op.bulk_insert(asset, [{"code": "CREDIT", "scale": 0}, {"code": "USD.micro", "scale": 6}])
-    for table in APPEND_ONLY:
-        for statement in append_only(op.get_bind().dialect.name, f"comptroller_{table}"):
-            op.execute(statement)
+    guard(APPEND_ONLY, of_books=True)
+    guard(APPEND_ONLY_GLOBAL, of_books=False)
 
 
 def _create_books() -> None:
@@ -44,7 +45,7 @@ def _create_books() -> None:
         sa.PrimaryKeyConstraint("code"),
         sa.CheckConstraint("scale BETWEEN 0 AND 12"),
     )
-    op.create_table(
+    create_for_books(
         "comptroller_book",
         identity("id"),
         whole("seq"),
@@ -63,6 +64,7 @@ def _create_books() -> None:
         sa.CheckConstraint("paid_use IN ('auto', 'ask', 'never')"),
         sa.CheckConstraint("seq >= 0"),
         sa.CheckConstraint("spend_cap_per IN ('day', 'week', 'month')"),
+        book="id",
     )
     op.create_table(
         "comptroller_account_name",
@@ -71,10 +73,9 @@ def _create_books() -> None:
         octets("salt"),
         words("tags", default="{}"),
         sa.PrimaryKeyConstraint("name"),
-        sa.ForeignKeyConstraint(["book_id"], ["comptroller_book.id"]),
         sa.UniqueConstraint("book_id"),
     )
-    op.create_table(
+    create_for_books(
         "comptroller_erasable",
         whole("book_id"),
         words("hash"),
@@ -82,13 +83,12 @@ def _create_books() -> None:
         sa.PrimaryKeyConstraint("book_id", "hash"),
         sa.ForeignKeyConstraint(["book_id"], ["comptroller_book.id"]),
     )
-    op.create_table(
+    create_for_books(
         "comptroller_ledger_account",
         whole("book_id"),
         words("id"),
         words("asset"),
         sa.PrimaryKeyConstraint("book_id", "id"),
-        sa.ForeignKeyConstraint(["asset"], ["comptroller_asset.code"]),
         sa.ForeignKeyConstraint(["book_id"], ["comptroller_book.id"]),
         sa.UniqueConstraint("book_id", "id", "asset"),
         sqlite_with_rowid=False,
@@ -97,7 +97,7 @@ def _create_books() -> None:
 
 def _create_records() -> None:
     """The chain, and the transfers of its records."""
-    op.create_table(
+    create_for_books(
         "comptroller_record",
         whole("book_id"),
         whole("seq"),
@@ -114,7 +114,7 @@ def _create_records() -> None:
         sa.UniqueConstraint("book_id", "once"),
     )
     op.create_index("comptroller_record_at", "comptroller_record", ["at"])
-    op.create_table(
+    create_for_books(
         "comptroller_transfer",
         whole("book_id"),
         whole("seq"),
@@ -155,7 +155,7 @@ def _create_records() -> None:
 
 def _create_lots() -> None:
     """Lots, their guarded balances, and the payments they come from."""
-    op.create_table(
+    create_for_books(
         "comptroller_lot",
         whole("book_id"),
         whole("number"),
@@ -175,10 +175,9 @@ def _create_lots() -> None:
         sa.ForeignKeyConstraint(
             ["book_id", "seq"], ["comptroller_record.book_id", "comptroller_record.seq"]
         ),
-        sa.ForeignKeyConstraint(["currency"], ["comptroller_asset.code"]),
         sqlite_with_rowid=False,
     )
-    op.create_table(
+    create_for_books(
         "comptroller_lot_balance",
         whole("book_id"),
         whole("lot_no"),
@@ -230,12 +229,6 @@ def _create_payment_references() -> None:
         whole("seq"),
         words("request_hash"),
         sa.PrimaryKeyConstraint("origin", "reference"),
-        sa.ForeignKeyConstraint(
-            ["book_id", "lot_no"], ["comptroller_lot.book_id", "comptroller_lot.number"]
-        ),
-        sa.ForeignKeyConstraint(
-            ["book_id", "seq"], ["comptroller_record.book_id", "comptroller_record.seq"]
-        ),
     )
     op.create_index(
         "comptroller_payment_reference_book", "comptroller_payment_reference", ["book_id"]
@@ -244,7 +237,7 @@ def _create_payment_references() -> None:
 
 def _create_lines() -> None:
     """The lines of statements."""
-    op.create_table(
+    create_for_books(
         "comptroller_line",
         whole("book_id"),
         whole("seq"),

@@ -9,14 +9,16 @@ import sqlalchemy as sa
 from alembic import op
 
 from billing.migrations.columns import identity, instant, whole, words
-from billing.migrations.triggers import append_only
+from billing.migrations.partitions import create_for_books
+from billing.migrations.triggers import guard
 
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
 depends_on = None
 
-APPEND_ONLY = ("grant", "ending", "late_ending", "gpu_attempt", "policy_version")
+APPEND_ONLY = ("grant", "ending", "late_ending", "gpu_attempt")
+APPEND_ONLY_GLOBAL = ("policy_version",)
 
 
 def upgrade() -> None:
@@ -24,9 +26,8 @@ def upgrade() -> None:
     _create_grants()
     _create_endings()
     _create_others()
-    for table in APPEND_ONLY:
-        for statement in append_only(op.get_bind().dialect.name, f"comptroller_{table}"):
-            op.execute(statement)
+    guard(APPEND_ONLY, of_books=True)
+    guard(APPEND_ONLY_GLOBAL, of_books=False)
 
 
 def _create_grants() -> None:
@@ -37,7 +38,7 @@ def _create_grants() -> None:
         words("content"),
         sa.PrimaryKeyConstraint("version"),
     )
-    op.create_table(
+    create_for_books(
         "comptroller_grant",
         whole("book_id"),
         whole("number"),
@@ -57,10 +58,9 @@ def _create_grants() -> None:
         sa.ForeignKeyConstraint(
             ["book_id", "seq"], ["comptroller_record.book_id", "comptroller_record.seq"]
         ),
-        sa.ForeignKeyConstraint(["policy_version"], ["comptroller_policy_version.version"]),
         sa.UniqueConstraint("book_id", "key_hash"),
     )
-    op.create_table(
+    create_for_books(
         "comptroller_hold",
         whole("book_id"),
         whole("grant_no"),
@@ -80,7 +80,7 @@ def _create_grants() -> None:
 
 def _create_endings() -> None:
     """How grants ended."""
-    op.create_table(
+    create_for_books(
         "comptroller_ending",
         whole("book_id"),
         whole("grant_no"),
@@ -102,7 +102,7 @@ def _create_endings() -> None:
         ),
         sqlite_with_rowid=False,
     )
-    op.create_table(
+    create_for_books(
         "comptroller_late_ending",
         whole("book_id"),
         whole("grant_no"),
@@ -121,7 +121,7 @@ def _create_endings() -> None:
         ),
         sqlite_with_rowid=False,
     )
-    op.create_table(
+    create_for_books(
         "comptroller_gpu_attempt",
         whole("book_id"),
         whole("grant_no"),
