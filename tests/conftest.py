@@ -9,10 +9,14 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 from tests.servers.fixtures import (  # noqa: F401 - pytest finds them here, for every test below
+    cluster_url,
     database_url,
     postgres,
     pytest_configure,
     pytest_unconfigure,
+    redis_cluster,
+    redis_server,
+    redis_url,
 )
 
 PROJECT = Path(__file__).resolve().parent.parent

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.servers import run
+from tests.servers.cluster import ClusterAt, shared_cluster
 from tests.servers.postgres import Databases, drop_external, shared_postgres
+from tests.servers.redis import RedisAt, shared_redis
 
 
 def pytest_configure() -> None:
@@ -33,3 +35,30 @@ def database_url(postgres: Databases) -> Iterator[str]:
     """The URL of an empty database of this test's own: postgresql://..."""
     with postgres.database() as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> RedisAt:
+    """The Redis server, or database, that this worker has for itself. It is as tests left it."""
+    return shared_redis()
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisAt) -> str:
+    """The URL of this worker's Redis, empty: redis://..."""
+    redis_server.flush()
+    return redis_server.url
+
+
+@pytest.fixture(scope="session")
+def redis_cluster() -> ClusterAt:
+    """The three-node cluster that this worker has for itself. It is as tests left it."""
+    return shared_cluster()
+
+
+@pytest.fixture
+def cluster_url(redis_cluster: ClusterAt) -> Iterator[str]:
+    """The URL of this worker's cluster, empty: redis+cluster://... Slots may lie anywhere."""
+    redis_cluster.flush()
+    yield redis_cluster.url
+    redis_cluster.abandon_moves()

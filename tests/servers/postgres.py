@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
-import json
 import os
 import secrets
 import shutil
@@ -258,14 +257,7 @@ def shared_postgres() -> Databases:
     """The one server of this run; the first process that asks starts it, and it ends with the run."""
     if external := os.environ.get(EXTERNAL):
         return Databases(external)
-    folder = run.begin_run()
-    state = folder / "postgres/state"
-    with run.alone(folder):
-        if not state.exists():
-            server = Postgres(folder / "postgres", owner=run.owner_of(folder)).start()
-            state.write_text(json.dumps({"url": server.url}))
-            server.leave()
-    return Databases(json.loads(state.read_text())["url"])
+    return Databases(run.share("postgres", lambda folder, owner: Postgres(folder, owner=owner)))
 
 
 def drop_external() -> None:

@@ -180,7 +180,11 @@ class Server:
         return path.read_text("utf-8", errors="replace") if path.exists() else ""
 
     def __enter__(self) -> Self:
-        return self.start()
+        try:
+            return self.start()
+        except BaseException:
+            self.close()
+            raise
 
     def __exit__(
         self,

@@ -13,9 +13,9 @@ import fcntl
 import os
 import secrets
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from tests.servers.process import end_keeper
 
@@ -61,6 +61,36 @@ def alone(run: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+class Shared(Protocol):
+    """What `share` needs of a server, or of several."""
+
+    @property
+    def url(self) -> str: ...
+    def start(self) -> object: ...
+    def leave(self) -> None: ...
+    def close(self) -> None: ...
+
+
+def share(name: str, make: Callable[[Path, int], Shared]) -> str:
+    """The URL of a server of this run; the first process that asks starts it.
+
+    `make` is given the server's folder and the process with which it ends.
+    """
+    run = begin_run()
+    state = run / name / "url"
+    with alone(run):
+        if not state.exists():
+            server = make(run / name, owner_of(run))
+            try:
+                server.start()
+                state.write_text(server.url)
+            except BaseException:
+                server.close()
+                raise
+            server.leave()
+    return state.read_text()
 
 
 def is_owner() -> bool:
