@@ -27,7 +27,10 @@ SALT_BYTES: Final = 16
 
 @dataclass(slots=True)
 class BookState:
-    """A book's row, with what a transaction has changed about it so far. `tats`: rate limits' state, by their key."""
+    """A book's row, with what a transaction has changed about it so far.
+
+    `tats`: rate limits' state, by their key. `read_seq`: how far it reached when it was read.
+    """
 
     id: int
     seq: int
@@ -44,6 +47,7 @@ class BookState:
     tats: dict[str, tuple[int, int]]
     salt: bytes | None = None
     changed: bool = field(default=False)
+    read_seq: int = field(default=0)
 
     def hashed(self, what: str, value: str) -> str:
         """Return what stands for a name or free text in this book's hashed bytes."""
@@ -210,6 +214,8 @@ def save_book(db: Db, book: BookState) -> None:
         new_rates=json.dumps(book.tats, separators=(",", ":")) if book.tats else "{}",
     )
     book.changed = False
+    before, _ = db.saved.get(book.id, (book.read_seq, 0))
+    db.saved[book.id] = (before, book.seq)
 
 
 def zones_text(zones: Zones) -> str:
@@ -254,4 +260,5 @@ def _state(row: tuple[Any, ...]) -> BookState:
         frozen,
         tats,
         salt,
+        read_seq=seq,
     )

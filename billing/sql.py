@@ -134,7 +134,7 @@ def _whole(value: Any) -> int | None:
 class Db:
     """One connection within one transaction: ours, or one that belongs to the host's session."""
 
-    __slots__ = ("_cursor", "_kind", "dialect", "driver")
+    __slots__ = ("_cursor", "_kind", "dialect", "driver", "saved")
 
     def __init__(self, driver: PoolProxiedConnection, dialect: Dialect) -> None:
         """Work on a connection of a database's driver. Whoever hands it over begins and ends the transaction."""
@@ -142,6 +142,8 @@ class Db:
         self.dialect: Final = dialect
         self._kind = kind_of(dialect)
         self._cursor = driver.cursor()
+        self.saved: Final[dict[int, tuple[int, int]]] = {}
+        """The books whose rows were written: how far each reached before, and now. For news after the commit."""
 
     def run(self, statement: Statement, /, **values: Any) -> None:
         """Run a statement that returns no rows."""

@@ -84,7 +84,7 @@ _SPENT: Final = Statement(
         BUDGET_DAYS.c.name == bindparam("name"), BUDGET_DAYS.c.starts_at == bindparam("starts_at")
     )
 )
-_USES: Final = Statement(
+USES: Final = Statement(
     select(
         LINE.c.grant_no,
         LINE.c.source,
@@ -260,7 +260,7 @@ def load_history(db: Db, picture: Picture, reads: Iterable[Read], now: datetime)
             returns.get(grant_no),
         )
         for grant_no, source, lot_no, member, counts_at, currency, units, spend in db.rows(
-            _USES, book_id=book.id, since=since
+            USES, book_id=book.id, since=since
         )
     )
     budgets = {
@@ -367,7 +367,7 @@ def _doubtful(db: Db, book_id: int, read: UsageRead, now: datetime) -> int:
     """Add up what the statement left out: where months are clipped, each unit near the window's edge is asked."""
     since, sure, total = read.window.since(now), read.window.sure(now), 0
     for _, source, _, member, counts_at, currency, units, spend in db.rows(
-        _USES, book_id=book_id, since=since
+        USES, book_id=book_id, since=since
     ):
         named = not read.sources or source in read.sources
         if counts_at >= sure or not named or not read.window.counts(counts_at, now):
