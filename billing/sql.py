@@ -134,7 +134,7 @@ def _whole(value: Any) -> int | None:
 class Db:
     """One connection within one transaction: ours, or one that belongs to the host's session."""
 
-    __slots__ = ("_cursor", "_kind", "dialect", "driver", "saved")
+    __slots__ = ("_cursor", "_kind", "dialect", "driver", "notes", "saved")
 
     def __init__(self, driver: PoolProxiedConnection, dialect: Dialect) -> None:
         """Work on a connection of a database's driver. Whoever hands it over begins and ends the transaction."""
@@ -144,6 +144,8 @@ class Db:
         self._cursor = driver.cursor()
         self.saved: Final[dict[int, tuple[int, int]]] = {}
         """The books whose rows were written: how far each reached before, and now. For news after the commit."""
+        self.notes: Final[dict[int, Any]] = {}
+        """What else there is to tell of a book after the commit, by whoever changed it."""
 
     def run(self, statement: Statement, /, **values: Any) -> None:
         """Run a statement that returns no rows."""
