@@ -4,9 +4,18 @@ What the script says is not known here. Where Redis gives no answer that can be 
 is raised at once or within the timeout, and SQL decides.
 """
 
+from quota.redis.async_client import AsyncRedis
 from quota.redis.errors import RedisUnavailable, ScriptFailed
-from quota.redis.opening import open_sync
+from quota.redis.opening import open_async, open_sync
 from quota.redis.script import Script
 from quota.redis.sync_client import SyncRedis
 
-__all__ = ["RedisUnavailable", "Script", "ScriptFailed", "SyncRedis", "open_sync"]
+__all__ = [
+    "AsyncRedis",
+    "RedisUnavailable",
+    "Script",
+    "ScriptFailed",
+    "SyncRedis",
+    "open_async",
+    "open_sync",
+]

@@ -82,6 +82,16 @@ def as_exception(reply: hiredis.ReplyError) -> RedisUnavailable | ScriptFailed:
     return ScriptFailed(f"redis refused our command: {reply}")
 
 
+def as_result(reply: Any) -> Any | Exception:
+    """Return a reply; an error reply as the exception that `result` raises for it."""
+    return as_exception(reply) if isinstance(reply, hiredis.ReplyError) else reply
+
+
+def is_unknown_script(reply: Any) -> bool:
+    """Whether a reply says that the script is not cached: it did not run."""
+    return isinstance(reply, hiredis.ReplyError) and code_of(reply) == "NOSCRIPT"
+
+
 def is_refusal(error: OSError) -> bool:
     """Whether nobody listens at an address: one attempt is proof."""
     return isinstance(error, (ConnectionRefusedError, FileNotFoundError))
@@ -92,3 +102,21 @@ def reason(error: Exception, timeout_seconds: float) -> str:
     if isinstance(error, (TimeoutError, BlockingIOError)):  # the latter from the kernel's timeout
         return f"nothing within {timeout_seconds:g} seconds"
     return str(error) or type(error).__name__
+
+
+def closed() -> RedisUnavailable:
+    """Return the error for a call after `close`."""
+    return RedisUnavailable("this client of redis is closed")
+
+
+def not_asked(address: str) -> RedisUnavailable:
+    """Return the error for a call that an open circuit breaker keeps from the network."""
+    return RedisUnavailable(f"redis at {address} was away a moment ago: not asked")
+
+
+def refused_greeting(address: str, name: str, reply: hiredis.ReplyError) -> RedisUnavailable:
+    """Return the error for a login or a database that Redis refused.
+
+    It says the code alone: the text of such a reply can repeat what was sent, a password.
+    """
+    return RedisUnavailable(f"redis at {address} refused {name} ({code_of(reply)})")

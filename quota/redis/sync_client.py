@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import hiredis
-
 from quota.redis import wire
 from quota.redis.breaker import State
-from quota.redis.errors import as_exception, code_of, result
+from quota.redis.errors import as_result, is_unknown_script, result
 from quota.redis.script import Script
 from quota.redis.sync_node import Node
 from quota.redis.target import Address, Target
-from quota.redis.wire import Argument
-
-Call = tuple[bytes, Sequence[Argument]]
+from quota.redis.wire import Argument, Call
 
 
 class SyncRedis:
@@ -63,8 +59,7 @@ class SyncRedis:
             RedisUnavailable: Redis gave no answer; see its `outcome_unknown`.
             ScriptFailed: Redis refused the command.
         """
-        key = args[1] if len(args) > 1 and isinstance(args[1], bytes) else None
-        return result(self._ask(key, wire.command(*args)))
+        return result(self._ask(wire.key_of(args), wire.command(*args)))
 
     @property
     def states(self) -> dict[str, State]:
@@ -92,13 +87,3 @@ class SyncRedis:
 
     def _new_node(self, address: Address) -> Node:
         return Node(self._target, address, self._timeout, self._clock)
-
-
-def is_unknown_script(reply: Any) -> bool:
-    """Whether a reply says that the script is not cached: it did not run."""
-    return isinstance(reply, hiredis.ReplyError) and code_of(reply) == "NOSCRIPT"
-
-
-def as_result(reply: Any) -> Any | Exception:
-    """Return a reply; an error reply as the exception that `run` raises for it."""
-    return as_exception(reply) if isinstance(reply, hiredis.ReplyError) else reply

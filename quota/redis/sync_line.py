@@ -18,7 +18,7 @@ import hiredis
 
 from quota.clock import monotonic_seconds
 from quota.redis import wire
-from quota.redis.errors import RedisUnavailable, code_of
+from quota.redis.errors import refused_greeting
 from quota.redis.target import Address, Target
 
 _READ_BYTES: Final = 16 * 1024
@@ -100,12 +100,7 @@ class Line:
         for name, *_ in greetings:
             reply = self.receive()
             if isinstance(reply, hiredis.ReplyError):
-                raise refused_greeting(address, str(name), reply)
-
-
-def refused_greeting(address: Address, name: str, reply: hiredis.ReplyError) -> RedisUnavailable:
-    """Return the error for a login that failed; its code alone, as texts can hold what was sent."""
-    return RedisUnavailable(f"redis at {address} refused {name} ({code_of(reply)})")
+                raise refused_greeting(str(address), str(name), reply)
 
 
 def _connected(target: Target, address: Address, timeout_seconds: float) -> socket.socket:
@@ -140,8 +135,9 @@ def _first_that_answers(address: Address, timeout_seconds: float) -> socket.sock
 
 def _limit(one: socket.socket, timeout_seconds: float) -> None:
     """Limit each read and write."""
-    if isinstance(one, ssl.SSLSocket):
-        one.settimeout(timeout_seconds)  # OpenSSL would retry a read that the kernel gave up
+    if type(one).__module__ != "socket":
+        # OpenSSL would retry a read that the kernel gave up, and gevent's sockets never block.
+        one.settimeout(timeout_seconds)
         return
     one.settimeout(None)
     micros = round(timeout_seconds * 1_000_000)

@@ -14,8 +14,10 @@ from quota.redis.errors import (
     RedisUnavailable,
     as_exception,
     calls_for_reconnect,
+    closed,
     is_failure,
     is_refusal,
+    not_asked,
     reason,
 )
 from quota.redis.forks import start_anew_in_children
@@ -49,16 +51,20 @@ class Node:
         self._timeout = timeout_seconds
         self._connections = connections
         self._clock = clock
-        self.after_fork()
+        self._closed = False
+        self._start()
         start_anew_in_children(self)
 
-    def after_fork(self) -> None:
-        """Start with no connection: those there are belong to the parent."""
+    def _start(self) -> None:
         # Idle connections, and None for each place where one may be opened.
         self._free: queue.SimpleQueue[Line | None] = queue.SimpleQueue()
         self._places = self._connections  # not yet given out
         self._lock = threading.Lock()
-        self._closed = False
+
+    def after_fork(self) -> None:
+        """Start with no connection: those there are belong to the parent, which keeps them open."""
+        self._drop_idle()
+        self._start()
 
     def ask(self, packed: bytes, *, replies: int = 1) -> Any:
         """Send one command and return its reply, an error reply that is no failure included.
@@ -113,9 +119,9 @@ class Node:
     def _talk(self, conversation: Callable[[Line], Any]) -> Any:
         """Lend a connection to `conversation`, and tell the breaker how its last reply went."""
         if self._closed:
-            raise RedisUnavailable("this client is closed")
+            raise closed()
         if not self.breaker.admits():
-            raise RedisUnavailable(f"redis at {self.address} was away a moment ago: not asked")
+            raise not_asked(str(self.address))
         line = self._take()
         try:
             reply = conversation(line)

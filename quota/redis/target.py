@@ -78,6 +78,7 @@ def read_url(url: str) -> Target:
         parts = urlsplit(url)
         scheme, is_cluster = _SCHEMES[parts.scheme]
         each = [_settings(single) for single in _one_by_one(parts._replace(scheme=scheme))]
+        addresses = tuple(_address(settings, scheme) for settings in each)
     except (KeyError, ValueError):
         raise InvalidRequest(f"the Redis URL cannot be read: {_HELP}") from None
     first = each[0]
@@ -88,7 +89,7 @@ def read_url(url: str) -> Target:
     if is_cluster and first.get("db"):
         raise InvalidRequest("a Redis Cluster has database 0 alone: leave `/db` out of the URL")
     return Target(
-        addresses=tuple(_address(settings, scheme) for settings in each),
+        addresses=addresses,
         is_cluster=is_cluster,
         db=first.get("db", 0),
         username=first.get("username"),
@@ -123,7 +124,9 @@ def _settings(url: str) -> dict[str, Any]:
 def _address(settings: dict[str, Any], scheme: str) -> Address:
     if scheme == "unix":
         return Address(settings["path"], 0)
-    return Address(settings.get("host", "localhost"), settings.get("port", DEFAULT_PORT))
+    host = settings.get("host", "localhost")
+    host.encode("idna")  # a name that no resolver could look up
+    return Address(host, settings.get("port", DEFAULT_PORT))
 
 
 def _tls(settings: dict[str, Any]) -> ssl.SSLContext:

@@ -10,10 +10,15 @@ from typing import Any, Final, NamedTuple
 
 import hiredis
 
-from quota.redis.errors import code_of
+from quota.redis.errors import RedisUnavailable, code_of
 from quota.redis.target import Address
 
 SLOTS: Final = 16_384
+# Redirections that one command follows. More of them is a Cluster that does not agree with itself.
+REDIRECTIONS: Final = 5
+# Nodes that one refresh of the map asks, and seconds between two refreshes.
+NODES_ASKED: Final = 3
+REFRESH_SECONDS: Final = 0.5
 
 
 class Redirect(NamedTuple):
@@ -45,8 +50,13 @@ class Topology:
     def __init__(self, seeds: Iterable[Address]) -> None:
         self._seeds = tuple(seeds)
         self._owners: list[Address | None] = [None] * SLOTS
+        self._asked_at: float | None = None
         self.nodes: frozenset[Address] = frozenset()
-        self.is_known = False
+
+    @property
+    def is_known(self) -> bool:
+        """Whether any node has sent its map."""
+        return bool(self.nodes)
 
     def owner(self, slot: int) -> Address | None:
         """Return the primary that serves a slot; None if nobody does."""
@@ -76,12 +86,38 @@ class Topology:
             raise ValueError("redis sent no map of slots")
         self._owners = owners
         self.nodes = frozenset(nodes)
-        self.is_known = True
+
+    def knows(self, address: Address) -> bool:
+        """Whether an address is a node's, or was given as one."""
+        return address in self.nodes or address in self._seeds
+
+    def is_due(self, now: float) -> bool:
+        """Whether the map may be asked for again; `now` in monotonic seconds."""
+        return self._asked_at is None or now - self._asked_at >= REFRESH_SECONDS
+
+    def asked(self, now: float) -> None:
+        """Note that the map is being asked for."""
+        self._asked_at = now
 
     def to_ask(self, *, best: Address | None, avoid: Address | None) -> list[Address]:
-        """Return whom to ask for the map, the best informed first, a failed node last."""
+        """Return whom to ask for the map: the best informed first, a node that failed last."""
         every = dict.fromkeys((*([best] if best else []), *sorted(self.nodes), *self._seeds))
         return sorted(every, key=lambda address: address == avoid)
+
+
+def no_owner() -> RedisUnavailable:
+    """Return the error for a slot that no node serves."""
+    return RedisUnavailable("no node of the redis cluster serves this slot")
+
+
+def nobody_answered() -> RedisUnavailable:
+    """Return the error for a Cluster none of whose nodes sent its map."""
+    return RedisUnavailable("no node of the redis cluster said which node serves which slots")
+
+
+def redirected_too_often(last: Redirect) -> RedisUnavailable:
+    """Return the error for nodes that send us to and fro."""
+    return RedisUnavailable(f"redirected {REDIRECTIONS} times for slot {last.slot}")
 
 
 def _place(place: Any, asked: Address) -> Address | None:

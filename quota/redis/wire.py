@@ -10,6 +10,7 @@ import hiredis
 from quota.redis.script import Script
 
 Argument = bytes | int | str
+Call = tuple[bytes, Sequence[Argument]]  # a key, and the script's arguments for it
 
 # A reply may be any value, None included, so "there is none yet" needs a value of its own.
 NOTHING: Final = object()
@@ -36,7 +37,13 @@ def eval_body(script: Script, key: bytes, args: Sequence[Argument]) -> bytes:
     return _pack(("EVAL", script.text, 1, key, *args))
 
 
+def key_of(args: Sequence[Argument]) -> bytes | None:
+    """Return the key that a command is about: its first argument, if in bytes, as all keys are."""
+    return args[1] if len(args) > 1 and isinstance(args[1], bytes) else None
+
+
 ASKING: Final = command("ASKING")
+SLOTS: Final = command("CLUSTER", "SLOTS")
 
 
 def reader() -> hiredis.Reader:
