@@ -20,6 +20,7 @@ from policies.suggest import shown
 from policies.units import MINOR_MAX, whole
 from policies.window import Zones
 from quota.ask import ATTRIBUTES_MAX, name, text
+from quota.clock import Clock
 from quota.dues import post_dues
 from quota.tables import DENIALS
 
@@ -46,9 +47,13 @@ _FORGET_DENIALS: Final = Statement(
 )
 
 
-def lock_account(db: Db, account: str, now: datetime) -> tuple[BookState, datetime]:
-    """Lock an account's book, opening one where there is none, and post what is due. Returns it and its time."""
+def lock_account(db: Db, account: str, clock: Clock) -> tuple[BookState, datetime]:
+    """Lock an account's book, opening one where there is none, and post what is due. Returns it and its time.
+
+    The clock is read under the lock, so that nothing is dated before what somebody has read meanwhile.
+    """
     book = lock_book(db, account)
+    now = clock()
     if book is None:
         return open_book(db, account, now), now
     now = max(now, book.at)

@@ -20,6 +20,7 @@ from policies.policy_set import PolicySet
 from policies.state import BudgetRead, Readings
 from quota.ask import Ask
 from quota.case import Look, all_reads, case_of, history_of, look_at, request_hash_of, state_of
+from quota.clock import Clock
 from quota.dues import post_dues
 from quota.granting import Granted, write_grant
 from quota.load import load_picture, load_spent
@@ -40,14 +41,16 @@ class Found:
     ids: tuple[int, int]
 
 
-def look(db: Db, policy_set: PolicySet, ask: Ask, now: datetime) -> Found | Look:
-    """Decide over a snapshot, without taking or writing anything.
+def look(
+    db: Db, policy_set: PolicySet, ask: Ask, now: datetime, *, snapshot: bool = True
+) -> Found | Look:
+    """Decide over a snapshot, without taking or writing anything. Where there is none, the account is locked first.
 
     Raises:
         InvalidRequest: the plan, the operation or an attribute is unknown or not allowed.
         IdempotencyConflict: the key was used for another request.
     """
-    book = read_book(db, ask.account)
+    book = read_book(db, ask.account) if snapshot else lock_book(db, ask.account)
     found = _replayed(db, policy_set, ask, book)
     if found is not None:
         return found
@@ -63,9 +66,12 @@ def advice_for(db: Db, looked: Look) -> Advice:
 
 
 def admit(
-    db: Db, policy_set: PolicySet, ask: Ask, now: datetime, looked: Look | None
+    db: Db, policy_set: PolicySet, ask: Ask, clock: Clock, looked: Look | None
 ) -> Found | Granted | Look:
     """Decide under the lock, and write the grant. What is refused here writes nothing.
+
+    Waiting for the lock takes time: the clock is read after it, so that nothing is dated before what somebody has
+    read meanwhile.
 
     Raises:
         InvalidRequest: the plan, the operation or an attribute is unknown or not allowed.
@@ -73,7 +79,7 @@ def admit(
         DeadlinePassed: `not_after` is past.
     """
     book = lock_book(db, ask.account)
-    now = now if book is None else max(now, book.at)
+    now = clock() if book is None else max(clock(), book.at)
     looked = None if looked is None else _as_of(db, looked, book, now)
     if looked is None:
         found = _replayed(db, policy_set, ask, book)

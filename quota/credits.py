@@ -17,6 +17,7 @@ from billing.sql import Db, Statement, insert_into
 from billing.tables import LOTS, PAYMENT_REFERENCES
 from policies.errors import IdempotencyConflict, InvalidRequest, UnknownLot
 from quota.accounts import lock_account
+from quota.clock import Clock
 from quota.dues import post_dues
 from quota.ids import lot_id
 from quota.load import load_lot
@@ -83,14 +84,14 @@ class Issue:
         return canonical([self.pack, self.currency]).decode()
 
 
-def issue(db: Db, asked: Issue, now: datetime) -> Issued:
+def issue(db: Db, asked: Issue, clock: Clock) -> Issued:
     """Bring a lot to life: a purchase once per reference, given credits once per account, origin and reference.
 
     Raises:
         IdempotencyConflict: the reference was used for other credits, or a purchase's for another account.
     """
     # The lock comes first, also where the reference turns out to be known: what is read must not be stale.
-    book, now = lock_account(db, asked.account, now)
+    book, now = lock_account(db, asked.account, clock)
     before = _bought(db, book, asked) if asked.origin == PURCHASE else _given(db, book, asked)
     if before is not None:
         save_book(db, book)
@@ -116,7 +117,7 @@ def issue(db: Db, asked: Issue, now: datetime) -> Issued:
     return _issued(book.id, asked.account, lot)
 
 
-def refund(db: Db, ids: tuple[int, int], reference: str, now: datetime) -> Refund:
+def refund(db: Db, ids: tuple[int, int], reference: str, clock: Clock) -> Refund:
     """Take back what is unused of a lot, once per reference and once per lot.
 
     Raises:
@@ -127,7 +128,7 @@ def refund(db: Db, ids: tuple[int, int], reference: str, now: datetime) -> Refun
     book = lock_book_by_id(db, ids[0])
     if book is None or ids[1] > book.lots:
         raise UnknownLot(f"there is no lot `{lot_id(*ids)}`")
-    now = max(now, book.at)
+    now = max(clock(), book.at)
     post_dues(db, book, now)
     save_book(db, book)
     lot = load_lot(db, *ids)

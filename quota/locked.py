@@ -12,6 +12,7 @@ from billing.books import BookState, lock_book_by_id, save_book
 from billing.draft import Draft
 from billing.sql import Db
 from policies.errors import UnknownGrant
+from quota.clock import Clock
 from quota.dues import post_dues
 from quota.grant_rows import Ended, GrantFacts, load_ended, load_grant
 from quota.ids import grant_id
@@ -45,8 +46,8 @@ class Locked:
         return next(hold for hold in self.picture.holds if hold.grant_no == self.grant.number)
 
 
-def lock_grant(db: Db, ids: tuple[int, int], now: datetime) -> Locked:
-    """Lock a grant's book, post what is due, and load the grant.
+def lock_grant(db: Db, ids: tuple[int, int], clock: Clock) -> Locked:
+    """Lock a grant's book, read the clock, post what is due, and load the grant.
 
     Raises:
         UnknownGrant: there is none of that id.
@@ -54,7 +55,7 @@ def lock_grant(db: Db, ids: tuple[int, int], now: datetime) -> Locked:
     book = lock_book_by_id(db, ids[0])
     if book is None or ids[1] > book.grants:
         raise UnknownGrant(f"there is no grant `{grant_id(*ids)}`")
-    now = max(now, book.at)
+    now = max(clock(), book.at)
     picture = post_dues(db, book, now)
     save_book(db, book)
     return Locked(book, picture, load_grant(db, *ids), load_ended(db, *ids), now)

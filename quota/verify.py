@@ -118,18 +118,18 @@ def verify(store: Store, progress: Progress | None = None) -> Iterator[Discrepan
         StoreUnavailable: the database cannot be read.
     """
     budgets, done = BudgetSums(), 0
-    with store.reading() as db:
+    with store.reading(unhurried=True) as db:
         total = int((db.row(_TOTAL) or (0,))[0])
         before = _spent(db)
         yield from _check_versions(db)
         yield from _check_strays(db)
     after = FIRST
     while True:
-        with store.reading() as db:
+        with store.reading(unhurried=True) as db:
             books = [int(row[0]) for row in db.rows(_BOOKS, after=after, most=BOOKS_AT_ONCE)]
         for book_id in books:
             found: list[Discrepancy] = []
-            with store.reading() as db:
+            with store.reading(unhurried=True) as db:
                 for count in _verify_book(db, book_id, budgets, found):
                     done += count
                     if progress is not None:
@@ -138,7 +138,7 @@ def verify(store: Store, progress: Progress | None = None) -> Iterator[Discrepan
         if len(books) < BOOKS_AT_ONCE:
             break
         after = books[-1]
-    with store.reading() as db:
+    with store.reading(unhurried=True) as db:
         yield from _check_budgets(budgets, before, _spent(db))
 
 

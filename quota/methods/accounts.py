@@ -22,7 +22,7 @@ class AccountMethods(Methods):
         """
         self.policies.plan(name(plan, "plan"))
         with self._db.writing(session) as db:
-            book, now = accounts.lock_account(db, name(account, "account"), self._clock())
+            book, now = accounts.lock_account(db, name(account, "account"), self._clock)
             accounts.set_plan(db, book, plan, now)
 
     def set_account(
@@ -39,7 +39,7 @@ class AccountMethods(Methods):
             InvalidRequest: there is no such time zone, or the tags are no mapping of short texts.
         """
         with self._db.writing(session) as db:
-            book, now = accounts.lock_account(db, name(account, "account"), self._clock())
+            book, now = accounts.lock_account(db, name(account, "account"), self._clock)
             if tags is not None:
                 accounts.set_tags(db, book, tags)
             if timezone is not None:
@@ -61,7 +61,7 @@ class AccountMethods(Methods):
             InvalidRequest: a value is not allowed.
         """
         with self._db.writing(session) as db:
-            book, now = accounts.lock_account(db, name(account, "account"), self._clock())
+            book, now = accounts.lock_account(db, name(account, "account"), self._clock)
             accounts.set_paid_use(db, book, paid_use, spend_cap_minor, spend_cap_per, now)
 
     def freeze(self, account: str, *, reason: str, session: HostSession | None = None) -> None:
@@ -72,7 +72,7 @@ class AccountMethods(Methods):
         """
         text(reason, "reason")
         with self._db.writing(session) as db:
-            book, now = accounts.lock_account(db, name(account, "account"), self._clock())
+            book, now = accounts.lock_account(db, name(account, "account"), self._clock)
             accounts.set_frozen(db, book, reason, now)
 
     def unfreeze(self, account: str, *, session: HostSession | None = None) -> None:
@@ -82,7 +82,7 @@ class AccountMethods(Methods):
             InvalidRequest: the account's name is none.
         """
         with self._db.writing(session) as db:
-            book, now = accounts.lock_account(db, name(account, "account"), self._clock())
+            book, now = accounts.lock_account(db, name(account, "account"), self._clock)
             accounts.set_frozen(db, book, None, now)
 
     def forget(self, account: str, *, session: HostSession | None = None) -> bool:

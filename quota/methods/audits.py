@@ -59,7 +59,7 @@ class AuditMethods(Methods):
         period, wanted, now = _period(since, until), dimensions(by), self._clock()
         if period[1] <= now:
             self._db.wait_for_writers()
-        with self._db.reading() as db:
+        with self._db.reading(unhurried=True) as db:
             return reports.report(db, period, wanted, timezone, now)
 
     def verify(self, *, progress: Progress | None = None) -> list[Discrepancy]:
@@ -91,7 +91,7 @@ class AuditMethods(Methods):
         Raises:
             StoreUnavailable: the database cannot be read.
         """
-        return export(self._db.reading)
+        return export(lambda: self._db.reading(unhurried=True))
 
 
 def _period(since: object, until: object) -> tuple[datetime, datetime]:

@@ -56,7 +56,7 @@ class CreditMethods(Methods):
             priority=whole(priority, "priority", least=-1000, most=1000),
         )
         with self._db.writing(session) as db:
-            return lots.issue(db, issue, max(now, self._clock()))
+            return lots.issue(db, issue, lambda: max(now, self._clock()))
 
     def record_purchase(
         self,
@@ -92,7 +92,7 @@ class CreditMethods(Methods):
             priority=bought.priority,
         )
         with self._db.writing(session) as db:
-            return lots.issue(db, issue, max(now, self._clock()))
+            return lots.issue(db, issue, lambda: max(now, self._clock()))
 
     def refund_lot(
         self, lot_id: str, *, reference: str, session: HostSession | None = None
@@ -106,4 +106,4 @@ class CreditMethods(Methods):
         """
         ids = parse_lot_id(lot_id)
         with self._db.writing(session) as db:
-            return lots.refund(db, ids, text(reference, "reference", most=200), self._clock())
+            return lots.refund(db, ids, text(reference, "reference", most=200), self._clock)

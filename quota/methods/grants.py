@@ -110,7 +110,7 @@ class GrantMethods(Methods):
         attempt, gpu = text(attempt, "attempt", most=100), _gpu(gpu)
         today = self.policies
         with self._db.writing(session) as db:
-            locked = lock_grant(db, ids, self._clock())
+            locked = lock_grant(db, ids, self._clock)
             then = stored(db, locked.grant.policy_version)
             return lifecycle.book_attempt(
                 db, locked, then, today, gpu_seconds=spent, gpu=gpu, attempt=attempt
@@ -119,7 +119,7 @@ class GrantMethods(Methods):
     def _renew(self, grant: str, by: timedelta | None, session: HostSession | None) -> Grant:
         ids = parse_grant_id(grant)
         with self._db.writing(session) as db:
-            locked = lock_grant(db, ids, self._clock())
+            locked = lock_grant(db, ids, self._clock)
             if locked.ended is None:
                 lifecycle.renew(db, locked, stored(db, locked.grant.policy_version), by=by)
                 return views.view_grant(db, locked.book, locked.grant, locked.now)
@@ -130,7 +130,7 @@ class GrantMethods(Methods):
     def _finish(self, grant: str, report: Report, session: HostSession | None) -> Ending:
         ids, today = parse_grant_id(grant), self.policies
         with self._db.writing(session) as db:
-            locked = lock_grant(db, ids, self._clock())
+            locked = lock_grant(db, ids, self._clock)
             return lifecycle.finish(
                 db, locked, stored(db, locked.grant.policy_version), today, report
             )

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Final
 
-from billing.sql import Db
 from policies.advice import Advice
 from policies.errors import DeadlinePassed, Denied, GrantEnded
 from policies.policy_set import PolicySet
@@ -20,6 +19,7 @@ from quota.grants import Decision, Denial, Grant, Job
 from quota.ids import grant_id
 from quota.methods.base import HostSession
 from quota.methods.grants import GrantMethods
+from quota.stores.base import Upgradable
 
 REASON_FAILED: Final = "failed"
 
@@ -73,16 +73,13 @@ class RequestMethods(GrantMethods):
             consent=consent,
             not_after=not_after,
         )
-        if session is not None:
-            with self._db.writing(session) as db:
-                return self._admitted(ask, db, lambda: db)
-        with self._db.upgradable() as transaction:
-            return self._admitted(ask, transaction.db, transaction.write)
+        with self._db.upgradable(session) as transaction:
+            return self._admitted(ask, transaction)
 
-    def _admitted(self, ask: Ask, db: Db, lock: Callable[[], Db]) -> Decision:
+    def _admitted(self, ask: Ask, transaction: Upgradable) -> Decision:
         """Look, and only if the request would be granted lock and grant it. A denial writes nothing."""
-        now, policy_set = self._clock(), self.policies
-        found = admission.look(db, policy_set, ask, now)
+        now, policy_set, db = self._clock(), self.policies, transaction.db
+        found = admission.look(db, policy_set, ask, now, snapshot=transaction.snapshot)
         if isinstance(found, admission.Found):
             return views.grant_view(db, found.ids, now, replayed=True)
         if ask.not_after is not None and now > ask.not_after:
@@ -91,12 +88,10 @@ class RequestMethods(GrantMethods):
             )
         if not found.decision.granted:
             return self._denied(ask, policy_set, found, admission.advice_for(db, found))
-        db = lock()
-        # Waiting for the lock takes time: the clock is asked again, after it.
-        now = max(now, self._clock())
-        outcome = admission.admit(db, policy_set, ask, now, found)
+        db = transaction.write()
+        outcome = admission.admit(db, policy_set, ask, lambda: max(now, self._clock()), found)
         if isinstance(outcome, admission.Found):
-            return views.grant_view(db, outcome.ids, now, replayed=True)
+            return views.grant_view(db, outcome.ids, max(now, self._clock()), replayed=True)
         if isinstance(outcome, Look):
             return self._denied(ask, policy_set, outcome, admission.advice_for(db, outcome))
         return _grant(ask, policy_set, outcome)

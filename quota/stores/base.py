@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
-from typing import Protocol
+from typing import Final, Protocol
 
-from sqlalchemy import Engine
+from sqlalchemy import Dialect, Engine
 from sqlalchemy.orm import Session, scoped_session
 
 from billing.sql import Db
 from policies.errors import InvalidRequest
 from policies.suggest import shown
 
-SAVEPOINT = "comptroller"
+USE_FILE: Final = "write one such as sqlite:///comptroller.db or postgresql://user@host/database"
+SAVEPOINT: Final = "comptroller"
 """What makes each of our calls all or nothing inside the host's transaction."""
 
 HostsOwn = Session | scoped_session[Session]
@@ -52,8 +53,8 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def reading(self) -> AbstractContextManager[Db]:
-        """Open a transaction that reads one snapshot and takes no write lock.
+    def reading(self, *, unhurried: bool = False) -> AbstractContextManager[Db]:
+        """Open a transaction that reads one snapshot and takes no write lock. `unhurried`: it may take its time.
 
         Raises:
             StoreUnavailable: the database cannot be read.
@@ -125,3 +126,13 @@ def checked_session(session: object) -> HostsOwn:
             "an AsyncSession goes with AsyncComptroller"
         )
     return session
+
+
+def same_kind(dialect: Dialect, kind: str) -> None:
+    """Make sure that the host's session is on a database of the kind that the books are on.
+
+    Raises:
+        InvalidRequest: it is not.
+    """
+    if dialect.name != kind:
+        raise InvalidRequest(f"the session is on {dialect.name}, and the books are on {kind}")

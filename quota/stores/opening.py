@@ -11,10 +11,8 @@ from sqlalchemy.exc import ArgumentError
 
 from policies.errors import InvalidRequest
 from policies.suggest import shown
-from quota.stores.base import Store
+from quota.stores.base import USE_FILE, Store
 from quota.stores.sqlite import SqliteStore
-
-USE = "write one such as sqlite:///comptroller.db"
 
 
 def open_store(database: str | Engine) -> Store:
@@ -27,11 +25,17 @@ def open_store(database: str | Engine) -> Store:
     kind = chosen.dialect.name if isinstance(chosen, Engine) else chosen.get_backend_name()
     if kind == "sqlite":
         return SqliteStore(chosen)
-    raise InvalidRequest(f"database `{kind}` is not supported: {USE}")
+    if kind in ("postgresql", "postgres"):
+        from quota.stores.postgres import PostgresStore  # noqa: PLC0415 - see above
+
+        return PostgresStore(chosen)
+    raise InvalidRequest(f"database `{kind}` is not supported: {USE_FILE}")
 
 
 def _parsed(database: object) -> URL:
     try:
         return make_url(database)  # type: ignore[arg-type]
-    except ArgumentError:
-        raise InvalidRequest(f"{shown(database)} is not a database URL: {USE}") from None
+    except (ArgumentError, ValueError):
+        # What has an `@` may have a password before it.
+        what = "this" if "@" in str(database) else shown(database)
+        raise InvalidRequest(f"{what} is not a database URL: {USE_FILE}") from None

@@ -23,7 +23,7 @@ from billing import schema
 from billing.sql import Db
 from billing.tables import PREFIX
 from policies.errors import AccountBusy, InvalidRequest, StaleTransaction, StoreUnavailable
-from quota.stores.base import SAVEPOINT, HostsOwn, Store, checked_how, checked_session
+from quota.stores.base import SAVEPOINT, HostsOwn, Store, checked_how, checked_session, same_kind
 
 BUSY_SECONDS: Final = 10
 POOL_SIZE: Final = 8
@@ -106,7 +106,7 @@ class SqliteStore(Store):
             connection.commit()
 
     @contextmanager
-    def reading(self) -> Iterator[Db]:
+    def reading(self, *, unhurried: bool = False) -> Iterator[Db]:  # noqa: ARG002 - it has no timeouts
         with self._turn, translated(), self._begun(BEGIN_READING) as driver:
             db = Db(driver, self.engine.dialect)
             try:
@@ -284,6 +284,7 @@ def _impatient(driver: PoolProxiedConnection) -> Iterator[None]:
 def _joined(session: HostsOwn) -> Iterator[Db]:
     """Work inside the host's transaction, behind a savepoint of our own."""
     connection = session.connection()
+    same_kind(connection.dialect, "sqlite")
     db = Db(connection.connection, connection.dialect)
     driver: Any = connection.connection.driver_connection
     cursor = connection.connection.cursor()

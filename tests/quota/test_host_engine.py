@@ -68,7 +68,7 @@ def test_a_host_engine_that_begins_transactions_by_itself_can_be_migrated_and_us
     ("url", "says"),
     [
         ("sqlite+aiosqlite:///x.db", "async driver"),
-        ("postgresql://localhost/x", "not supported"),
+        ("postgresql+asyncpg://localhost/x", "another driver"),
         ("no url at all", "not a database URL"),
     ],
 )

@@ -43,7 +43,8 @@ def an_sqlite(path, *statements):
     [
         "",
         "comptroller.db",
-        "postgresql://x/y",
+        "postgresql+asyncpg://x/y",
+        "postgresql+psycopg2://x/y",
         "mysql://x",
         "sqlite",
         "://",
