@@ -37,7 +37,7 @@ _HOLD: Final = insert_into(HOLDS)
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """A grant that was made now."""
+    """A grant that was made now. `returns`: whether its expiry gives the units back."""
 
     book: BookState
     number: int
@@ -46,6 +46,7 @@ class Granted:
     plan: str
     at: datetime
     expires_at: datetime
+    returns: bool
 
 
 def write_grant(db: Db, book: BookState, looked: Look, readings: Readings) -> Granted:
@@ -108,7 +109,8 @@ def write_grant(db: Db, book: BookState, looked: Look, readings: Readings) -> Gr
     for hashed, value in hashes.items():
         remember(db, book, hashed, value)
     save_book(db, book)
-    return Granted(book, number, decision, case.attributes, case.rules.plan, now, expires_at)
+    plan, returns = case.rules.plan, bool(facts["returns"])
+    return Granted(book, number, decision, case.attributes, plan, now, expires_at, returns)
 
 
 def _facts(

@@ -1,0 +1,214 @@
+-- One decision, over one account's state (its layout: state.py). Nothing is written unless everything passes.
+--   ARGV: 'd', now in microseconds or '' for the server's clock, deadline in microseconds or 0, the key's
+--   fingerprint (and the request's, where SQL is not asked), facts that the caller assumed, format of the program,
+--   program (program.py), member's fingerprint or ''.    Answers: {verdict, now, ...}, see answers.py
+local PASSED, DENIED, FACTS, COLD, MAYBE_REPLAYED, DOUBTFUL, OTHER_WINDOW, LATE, REPLAYED, CONFLICT =
+  1, 0, 2, 3, 4, 5, 6, 7, 8, 9
+local now, print, member = clock(ARGV[2]), ARGV[4], ARGV[8]
+local p = {unpack(ARGV[6], ARGV[7])}
+local unbooked, fresh, keep, ttl, hold = p[4] == 1, p[7], p[8], p[9], p[10]
+local blob = redis.call('GET', KEYS[1])
+local version, seq, seen, told, last, n_facts, n_names, n_members, n_tats, n_lots, n_leases, n_unbooked,
+  n_uses, n_spends, n_filter, partial
+if blob then
+  version, seq, seen, told, last, n_facts, n_names, n_members, n_tats, n_lots, n_leases, n_unbooked,
+    n_uses, n_spends, n_filter, partial = unpack(HEADER, blob)
+end
+if version ~= VERSION then
+  if not unbooked then return {COLD, now} end
+  seq, seen, told, last, n_facts, n_names, n_members, n_tats, n_lots, n_leases, n_unbooked, n_uses, n_spends,
+    n_filter, partial = 0, 0, 0, 0, #ARGV[5], 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
+  blob = string.rep('\0', HEADER_SIZE) .. ARGV[5]
+end
+if last > now then now = last end
+local at_names = HEADER_SIZE + 1 + n_facts
+local at_members = at_names + 4 * n_names
+local at_tats = at_members + 8 * n_members
+local at_lots = at_tats + TAT * n_tats
+local at_leases = at_lots + LOT * n_lots
+local at_unbooked = at_leases + LEASE * n_leases
+local at_uses = at_unbooked + UNBOOKED * n_unbooked
+local at_prints = at_uses + USE * n_uses
+local at_spends = at_prints + 4 * n_uses
+local at_filter = at_spends + SPEND * n_spends
+local at_rest = at_filter + n_filter
+
+-- Granted keys first: a replay is answered before any limit, by SQL, which has the grant.
+if unbooked then
+  local place = n_unbooked > 0 and find(blob, sub(print, 1, 8), at_unbooked, true)
+  while place and place < at_uses do
+    if (place - at_unbooked) % UNBOOKED == 16 then
+      local expires, at, _, flags, _, request = unpack('<I7I7I1I1c8c4', blob, place - 16)
+      if expires > now then
+        if request ~= sub(print, 9, 12) then return {CONFLICT, now} end
+        return {REPLAYED, now, at, expires, flags}
+      end
+    end
+    place = find(blob, sub(print, 1, 8), place + 1, true)
+  end
+else
+  local place = n_uses > 0 and find(blob, print, at_prints, true)
+  if place and place < at_spends then return {MAYBE_REPLAYED, now} end
+  place = n_leases > 0 and find(blob, print, at_leases, true)
+  if place and place < at_unbooked then return {MAYBE_REPLAYED, now} end
+  if n_filter > 0 then
+    local bits = unpack('<I4', print) % (8 * n_filter)
+    local byte = string.byte(blob, at_filter + floor(bits / 8))
+    if floor(byte / 2 ^ (bits % 8)) % 2 == 1 then return {MAYBE_REPLAYED, now} end
+  end
+end
+if sub(blob, HEADER_SIZE + 1, at_names - 1) ~= ARGV[5] then
+  return {FACTS, now, sub(blob, HEADER_SIZE + 1, at_names - 1)}
+end
+
+-- Names and members are kept once, and numbered. 0 is nobody; 255 matches none.
+local names = {}
+for index = 1, n_names do
+  local at = at_names + 4 * index - 4
+  names[sub(blob, at, at + 3)] = index
+end
+local me = member == '' and 0 or 255
+for index = 1, (me == 255 and n_members or 0) do
+  local at = at_members + 8 * index - 8
+  if sub(blob, at, at + 7) == member then me = index end
+end
+
+-- Open grants. What has expired gives its units back, where its policy says so.
+local live, mine, unconfirmed, gone, due, dead = 0, 0, false, false, false, false
+if n_leases > 0 then
+  local at = at_leases
+  for _ = 1, n_leases do
+    local expires, whose, flags, lease = unpack('<I7I1I1c4', blob, at)
+    if expires > now then
+      live = live + 1
+      if whose == me then mine = mine + 1 end
+      unconfirmed = unconfirmed or flags % 2 == 1
+    else
+      dead = dead or flags % 2 == 1
+      if flags % 4 >= RETURNS then
+        gone = gone or {}
+        gone[lease] = true
+      end
+      due = due or flags % 8 >= FROM_LOTS
+    end
+    at = at + LEASE
+  end
+end
+if n_unbooked > 0 then
+  local at = at_unbooked
+  for _ = 1, n_unbooked do
+    local expires, _, whose, flags = unpack('<I7I7I1I1', blob, at)
+    if expires <= now then
+      dead = true
+    elseif flags < ENDED then
+      live = live + 1
+      if whose == me then mine = mine + 1 end
+    end
+    at = at + UNBOOKED
+  end
+end
+
+-- What each window holds.
+local n_windows, n_limits, n_sources, c = p[1], p[2], p[3], 12
+local since, only, measures, of, sums = {}, {}, {}, {}, {}
+for w = 1, n_windows do
+  local from, to = p[c + 2], p[c + 3]
+  if now < from or now >= to then return {OTHER_WINDOW, now} end
+  since[w] = p[c] == 0 and now - p[c + 1] + 1 or p[c + 1]
+  only[w] = p[c + 4] == 1 and me or false
+  measures[w] = p[c + 5] == 1 and (names[p[c + 6]] or 255) or false
+  local count = p[c + 7]
+  c = c + 8
+  if count > 0 then
+    local named = {}
+    for s = c, c + count - 1 do
+      local index = names[p[s]]
+      if index then named[index] = true end
+    end
+    of[w] = named
+    c = c + count
+  end
+  sums[w] = 0
+end
+local stale_uses = 0
+if n_windows > 0 and n_uses > 0 then
+  local rows = {unpack('<' .. string.rep('I7I1I1I3', n_uses), blob, at_uses)}
+  for u = 0, n_uses - 1 do
+    local at, source, whose, units = rows[4 * u + 1], rows[4 * u + 2], rows[4 * u + 3], rows[4 * u + 4]
+    if source >= 128 then source = source - 128 end
+    if at + keep <= now and u == stale_uses then stale_uses = u + 1 end
+    if not gone or not gone[sub(blob, at_prints + 4 * u, at_prints + 4 * u + 3)] then
+      for w = 1, n_windows do
+        if at >= since[w] and not measures[w] and (not of[w] or of[w][source])
+          and (not only[w] or only[w] == whose) then
+          sums[w] = sums[w] + units
+        end
+      end
+    end
+  end
+end
+for s = 0, n_spends - 1 do
+  local at, currency, whose, minor, grant = unpack('<I7I1I1I6c4', blob, at_spends + SPEND * s)
+  if not gone or not gone[grant] then
+    for w = 1, n_windows do
+      if at >= since[w] and measures[w] == currency and (not only[w] or only[w] == whose) then
+        sums[w] = sums[w] + minor
+      end
+    end
+  end
+end
+-- Lots that are alive, in burn order.
+local lots, available = {}, 0
+for l = 0, n_lots - 1 do
+  local left, units, price, currency, expires = unpack('<I4I4I6I1I7', blob, at_lots + LOT * l)
+  if expires == 0 or expires > now then
+    lots[#lots + 1] = {left, units, price, currency}
+    available = available + left
+  end
+end
+
+-- The limits. A rate's state is a whole number of microseconds and a rest in parts of 1/limit: exact (GCRA).
+local limits, tats, reads, taken = {}, {}, {}, {}
+for t = 0, n_tats - 1 do
+  local name, whose, q, r, scale = unpack('<I1I1I7I6I6', blob, at_tats + TAT * t)
+  if q >= now then tats[name * 256 + whose] = {q, r, scale} end
+end
+for l = 1, n_limits do
+  local kind = p[c]
+  if kind == 1 then
+    local name, scoped, limit, per, burst = p[c + 1], p[c + 2], p[c + 3], p[c + 4], p[c + 5]
+    local q, r = now, 0
+    -- A rate of the whole account is kept under 254, so that it is none of any member.
+    local whose = scoped == 1 and me or 254
+    local kept = names[name] and tats[names[name] * 256 + whose]
+    if kept then
+      q, r = kept[1], kept[2]
+      if kept[3] ~= limit then
+        local ceiling = -floor(-r * limit / kept[3])
+        q, r = q + floor(ceiling / limit), ceiling % limit
+      end
+    end
+    reads[#reads + 1], reads[#reads + 2] = q, r
+    q, r = q + floor(per / limit), r + per % limit
+    if r >= limit then q, r = q + 1, r - limit end
+    limits[l] = {1, (q - now) * limit + r <= burst * per}
+    taken[#taken + 1] = {name, whose, q, r, limit}
+    c = c + 6
+  elseif kind == 2 then
+    local used = p[c + 1] == 1 and mine or live
+    reads[#reads + 1] = used
+    limits[l] = {2, used < p[c + 2]}
+    c = c + 3
+  elseif kind == 3 then
+    limits[l] = {3, p[c + 1], p[c + 2], p[c + 3] == 1}  -- window, units, denies
+    reads[#reads + 1] = sums[p[c + 1]]
+    c = c + 4
+  else
+    local caps = {}
+    for each = 1, p[c + 1] do
+      caps[each] = {p[c + 3 * each - 1], p[c + 3 * each], names[p[c + 3 * each + 1]] or 255}
+    end
+    limits[l] = {4, caps}  -- of {window, limit, currency}
+    c = c + 2 + 3 * p[c + 1]
+  end
+end

@@ -1,0 +1,86 @@
+"""One policy set's programs, compiled once, and what its names and windows mean to the state in Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any, Final
+
+from policies.instants import Length, micros
+from policies.kinds.spend import SpendLimit
+from policies.policy import Policy
+from policies.policy_set import PolicySet
+from policies.request import Circumstances, Request
+from policies.rules import Ruleset
+from quota.prefilter.prints import name_print
+from quota.prefilter.program import Program, compiled
+
+DAY: Final = 86_400_000_000
+MONTH: Final = 34 * DAY
+"""The longest calendar month, with a change of time zone."""
+PROGRAMS_MOST: Final = 4096
+
+
+class Compiler:
+    """Compiles requests under one policy set."""
+
+    def __init__(self, policy_set: PolicySet) -> None:
+        """Read what the set's policies are called, and how far they look back."""
+        self.policy_set: Final = policy_set
+        names = {policy_set.currency}
+        longest = MONTH  # the account's own spend cap may look back by a month
+        for rules in self._rulesets():
+            for policy in (*rules.limits, *rules.sources):
+                names.add(policy.label)
+                longest = max(longest, _reach(policy))
+                if isinstance(policy, SpendLimit) and isinstance(policy.limit, dict):
+                    names |= set(policy.limit)
+        self.names: Final = {name_print(name): name for name in names}
+        self.lookback: Final = longest
+        """How far any window looks back, in microseconds."""
+        self._distinct = len(self.names) == len(names)
+        self._programs: dict[Any, Program | None] = {}
+
+    def program(
+        self, rules: Ruleset, request: Request, circumstances: Circumstances, now: datetime
+    ) -> Program | None:
+        """Return what the script needs to know of a request at `now`, or None where SQL decides alone.
+
+        Raises:
+            InvalidRequest: its weight or its GPU cost cannot be found for these attributes.
+        """
+        if not self._distinct:
+            return None
+        # Of the member the program says nothing: the script is told who asks beside it.
+        key = (
+            rules.plan,
+            rules.operation_name,
+            rules.weigh(request.attributes).units,
+            request.consent,
+            circumstances.zones,
+            circumstances.paid_use,
+            circumstances.spend_cap,
+            circumstances.frozen,
+        )
+        at = micros(now)
+        found = self._programs.get(key)
+        if found is not None and found.since <= at < found.until:
+            return found
+        if len(self._programs) > PROGRAMS_MOST:
+            self._programs.clear()
+        made = compiled(rules, request, circumstances, self.lookback, now)
+        self._programs[key] = made
+        return made
+
+    def _rulesets(self) -> Iterator[Ruleset]:
+        for plan in self.policy_set.plans:
+            for operation in self.policy_set.operations:
+                yield self.policy_set.rules(plan, operation)
+
+
+def _reach(policy: Policy) -> int:
+    """Return how far a policy's window may look back, in microseconds, with room for changes of time zone."""
+    length: Length | None = getattr(policy, "length", None)
+    if length is None:
+        return 0
+    return length.micros + 2 * DAY + length.months * MONTH

@@ -1,0 +1,151 @@
+"""Limits in this process alone, for operations that are limits only while Redis is away.
+
+Each process then counts for itself, so that a limit is that many times what it says: better than none, and said by
+`decided_by`. The rules are the same function on the same kinds of rows.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from policies.advice import advise
+from policies.decision import Decision
+from policies.errors import DeadlinePassed, IdempotencyConflict
+from policies.policy_set import PolicySet
+from policies.state import History, OpenGrant
+from policies.waterfall import decide
+from quota.ask import Ask
+from quota.prefilter.facts import Facts
+from quota.prefilter.prefilter import Refused
+from quota.prefilter.prints import unbooked_print
+from quota.prefilter.unbooked import Ids, Unbooked, content_of
+
+ACCOUNTS_MOST: Final = 10_000
+GRANTS_SWEPT: Final = 1024
+
+
+@dataclass(slots=True)
+class _Account:
+    rates: dict[tuple[str, str | None], tuple[int, int]] = field(default_factory=dict)
+    grants: dict[bytes, tuple[Unbooked, str, str]] = field(default_factory=dict)
+
+
+class LocalLimits:
+    """The limits of the accounts that ask this process. Safe for several threads."""
+
+    def __init__(self) -> None:
+        """Begin with nobody."""
+        self._accounts: OrderedDict[str, _Account] = OrderedDict()
+        self._guard = threading.Lock()
+
+    def decide(
+        self, policy_set: PolicySet, ask: Ask, facts: Facts, now: datetime
+    ) -> Unbooked | Refused:
+        """Decide one request here, and take what it is granted.
+
+        Raises:
+            InvalidRequest: the plan or an attribute is unknown or not allowed.
+            IdempotencyConflict: the key was used for another request.
+            DeadlinePassed: `not_after` is past.
+        """
+        plan = ask.plan or facts.plan or policy_set.default_plan
+        request = policy_set.request(ask.operation, ask.attributes, ask.member, ask.consent)
+        rules, circumstances = policy_set.rules(plan, ask.operation), facts.circumstances(plan)
+        raw, content = unbooked_print(ask.account, ask.key), content_of(ask, request)
+        with self._guard:
+            account = self._account(ask.account, now)
+            if raw in account.grants:
+                made, asked, _ = account.grants[raw]
+                if asked != content:
+                    raise IdempotencyConflict(
+                        f"key `{ask.key}` was used for another request of this account: use a new key"
+                    )
+                return _replayed(made)
+            history = _history(account)
+            decision = decide(request, rules, circumstances, history, now)
+            if decision.granted and ask.not_after is not None and now > ask.not_after:
+                raise DeadlinePassed("not_after is past: nothing was taken")
+            if decision.granted:
+                expires_at = rules.operation.hold.queued.after(now)
+                made = Unbooked(
+                    raw, rules, request, circumstances, now, expires_at, decision=decision
+                )
+                account.grants[raw] = (made, content, request.member or "")
+                _keep_rates(account, decision)
+                return made
+        advice = advise(policy_set, rules, request, circumstances, history, now)
+        return Refused(rules, request, decision, advice, now, partial=False)
+
+    def change(
+        self, ids: Ids, now: datetime, *, flags: int = 0, until: datetime | None = None
+    ) -> tuple[Unbooked, bool] | None:
+        """End a grant with `flags`, or keep it until an instant. Returns it, and whether it was live; None: unknown."""
+        with self._guard:
+            account = self._accounts.get(ids.account)
+            found = None if account is None else account.grants.get(ids.print)
+            if account is None or found is None:
+                return None
+            made, content, member = found
+            live = not made.flags and now < made.expires_at
+            if live and (flags or until is not None):
+                expires_at = max(made.expires_at, until or made.expires_at)
+                made = _changed(made, flags, expires_at)
+                account.grants[ids.print] = (made, content, member)
+            return made, live
+
+    def _account(self, name: str, now: datetime) -> _Account:
+        account = self._accounts.setdefault(name, _Account())
+        self._accounts.move_to_end(name)
+        if len(self._accounts) > ACCOUNTS_MOST:
+            self._accounts.popitem(last=False)
+        if len(account.grants) > GRANTS_SWEPT or not account.rates:
+            account.grants = {
+                raw: kept for raw, kept in account.grants.items() if now < kept[0].expires_at
+            }
+        return account
+
+
+def _history(account: _Account) -> History:
+    grants = tuple(
+        OpenGrant(made.expires_at, member)
+        for made, _, member in account.grants.values()
+        if not made.flags
+    )
+    return History(grants=grants, rates=dict(account.rates))
+
+
+def _keep_rates(account: _Account, decision: Decision) -> None:
+    for read, tat in decision.rates:
+        account.rates[read.policy, read.member] = (tat, read.scale)
+
+
+def _changed(made: Unbooked, flags: int, expires_at: datetime) -> Unbooked:
+    return Unbooked(
+        made.print,
+        made.rules,
+        made.request,
+        made.circumstances,
+        made.at,
+        expires_at,
+        flags,
+        made.replayed,
+        made.decision,
+    )
+
+
+def _replayed(made: Unbooked) -> Unbooked:
+    return Unbooked(
+        made.print,
+        made.rules,
+        made.request,
+        made.circumstances,
+        made.at,
+        made.expires_at,
+        made.flags,
+        replayed=True,
+        decision=made.decision,
+    )

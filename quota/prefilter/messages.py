@@ -1,0 +1,56 @@
+"""What the script is told of a grant, and how long Redis keeps an account's state."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, Final
+
+from policies.instants import micros
+from quota.granting import Granted
+from quota.prefilter.packing import RETURNS
+from quota.prefilter.prints import MEMBER_BYTES, name_print
+
+HOUR_MS: Final = 3_600_000
+WEEK_MS: Final = 7 * 24 * HOUR_MS
+WHOLE_ACCOUNT: Final = b"*"
+
+
+def lifetime_ms(lookback_micros: int) -> int:
+    """Return how long Redis keeps an account that nobody asks for, in milliseconds: garbage collection, no meaning."""
+    return min(lookback_micros // 1000, WEEK_MS) + HOUR_MS
+
+
+def grant_message(raw: bytes, member: bytes, granted: Granted, before: int, after: int) -> bytes:
+    """Say what a grant is: its hold, what it took outside of lots, and what its rate limits are at."""
+    at, decision = micros(granted.at), granted.decision
+    uses = [
+        [at, name_print(part.source), part.units]
+        for part in decision.allocations
+        if part.lot_id is None
+    ]
+    rates = [
+        [
+            name_print(read.policy),
+            WHOLE_ACCOUNT if read.member is None else (member if read.member else b""),
+            tat // read.scale,
+            tat % read.scale,
+            read.scale,
+        ]
+        for read, tat in decision.rates
+    ]
+    flags = RETURNS * granted.returns
+    return encoded([raw, before, after, at, micros(granted.expires_at), flags, member, uses, rates])
+
+
+def encoded(value: Any) -> bytes:
+    """Return whole numbers, bytes and lists in MessagePack, as the script's cmsgpack reads it."""
+    if isinstance(value, list):
+        return struct.pack(">BH", 0xDC, len(value)) + b"".join(map(encoded, value))
+    if isinstance(value, bytes):
+        if len(value) > 2 * MEMBER_BYTES:
+            raise ValueError("only fingerprints are sent")
+        return struct.pack(">BB", 0xD9, len(value)) + value
+    return struct.pack(">Bq", 0xD3, value)
+
+
+__all__ = ["encoded", "grant_message", "lifetime_ms"]

@@ -1,0 +1,197 @@
+"""Operations that are limits only: decided in Redis alone, in one round trip. Their grants are volatile and unbooked.
+
+The id of such a grant says whose it is, since no table does: `un_`, the key's fingerprint, the account.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+from policies.decision import Decision
+from policies.errors import DeadlinePassed, IdempotencyConflict, UnknownGrant
+from policies.instants import from_micros
+from policies.kinds.rate import RateLimit
+from policies.policy_set import PolicySet
+from policies.request import Circumstances, Request
+from policies.rules import Ruleset
+from policies.state import RateRead, Read, Readings
+from policies.suggest import shown
+from policies.table import spelled
+from policies.waterfall import decide
+from quota.ask import Ask
+from quota.grants import Grant, Status
+from quota.prefilter.answers import Verdict
+from quota.prefilter.prefilter import Argument, AskSql, Prefilter, Refused, Steps
+from quota.prefilter.prints import member_print, redis_key, request_print, unbooked_print
+
+SETTLED: Final = 8
+RELEASED: Final = 16
+STATUSES: Final[Mapping[int, Status]] = {SETTLED: "settled", RELEASED: "released"}
+_ID: Final = re.compile(r"un_([0-9a-f]{16})_(.{1,200})\Z", re.DOTALL)
+
+
+class Ids(NamedTuple):
+    """What the id of an unbooked grant says: its key's fingerprint, and whose it is."""
+
+    print: bytes
+    account: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unbooked:
+    """A grant that only Redis knows. `flags`: how it has ended."""
+
+    print: bytes
+    rules: Ruleset
+    request: Request
+    circumstances: Circumstances
+    at: datetime
+    expires_at: datetime
+    flags: int = 0
+    replayed: bool = False
+    decision: Decision | None = None
+
+
+def unbooked_id(raw: bytes, account: str) -> str:
+    """Return the id of a grant that only Redis knows."""
+    return f"un_{raw.hex()}_{account}"
+
+
+def parse_unbooked_id(text: object) -> Ids | None:
+    """Return what such an id says; None: it is another kind of id."""
+    match = _ID.match(text) if isinstance(text, str) else None
+    return None if match is None else Ids(bytes.fromhex(match[1]), match[2])
+
+
+def unknown(grant_id: str) -> UnknownGrant:
+    """Return what to raise where Redis knows no such grant."""
+    return UnknownGrant(f"there is no grant {shown(grant_id)}: it was never booked, or has expired")
+
+
+def content_of(ask: Ask, request: Request) -> str:
+    """Return what tells two requests under one key apart: member, operation and normalised attributes."""
+    attributes = {name: spelled(value) for name, value in request.attributes.items()}
+    return json.dumps([ask.member, ask.operation, attributes], sort_keys=True)
+
+
+def steps(
+    prefilter: Prefilter,
+    policy_set: PolicySet,
+    ask: Ask,
+    now: datetime,
+    given_now: str,
+    deadline: int,
+) -> Steps[Unbooked | AskSql | Refused]:
+    """Decide one request in Redis alone; see `Prefilter.steps`.
+
+    Raises:
+        InvalidRequest: the plan or an attribute is unknown or not allowed.
+        IdempotencyConflict: the key was used for another request.
+        DeadlinePassed: `not_after` is past.
+    """
+    compiler, facts = prefilter.compiler(policy_set), prefilter.facts(ask.account)
+    key, member = redis_key(ask.account), member_print(ask.account, ask.member)
+    for _ in range(4):
+        rules, request, circumstances = prefilter.question(policy_set, ask, facts, member)
+        program = compiler.program(rules, request, circumstances, now)
+        if program is None:
+            return AskSql("a policy is of a kind that Redis does not decide")
+        raw = unbooked_print(ask.account, ask.key)
+        marked = raw + request_print(content_of(ask, request))
+        args: list[Argument] = [
+            given_now,
+            deadline,
+            marked,
+            facts.text,
+            program.form,
+            program.data,
+            member,
+        ]
+        verdict, at, *rest = yield key, ["d", *args]
+        made = Unbooked(raw, rules, request, circumstances, from_micros(at), from_micros(at))
+        match verdict:
+            case Verdict.PASSED:
+                expires, numbers = rest
+                return _granted(made, expires, numbers)
+            case Verdict.REPLAYED:
+                granted_at, expires, flags = rest
+                return _again(made, granted_at, expires, flags)
+            case Verdict.CONFLICT:
+                raise IdempotencyConflict(
+                    f"key `{ask.key}` was used for another request of this account: use a new key"
+                )
+            case Verdict.LATE:
+                raise DeadlinePassed("not_after is past: nothing was taken")
+            case Verdict.DENIED:
+                return prefilter.refused((rules, request, circumstances), policy_set, at, rest)
+            case Verdict.FACTS:
+                facts = prefilter.remember(ask.account, rest[0])
+            case Verdict.OTHER_WINDOW:
+                now = from_micros(at)
+            case _:
+                return AskSql("Redis does not know enough", cold=True)
+    return AskSql("what Redis knows keeps changing")
+
+
+def _granted(made: Unbooked, expires: int, numbers: list[int]) -> Unbooked:
+    readings = Readings(_numbers(made, numbers))
+    question = (made.request, made.rules, made.circumstances, readings, made.at)
+    return Unbooked(
+        made.print,
+        made.rules,
+        made.request,
+        made.circumstances,
+        made.at,
+        from_micros(expires),
+        decision=decide(*question),
+    )
+
+
+def _again(made: Unbooked, granted_at: int, expires: int, flags: int) -> Unbooked:
+    at, until = from_micros(granted_at), from_micros(expires)
+    return Unbooked(
+        made.print, made.rules, made.request, made.circumstances, at, until, flags, replayed=True
+    )
+
+
+def _numbers(made: Unbooked, numbers: list[int]) -> dict[Read, int]:
+    """Return what the script read, by read: the limits are in one order here and there."""
+    asked, told = made.rules.asked(made.request, made.circumstances), iter(numbers)
+    found: dict[Read, int] = {}
+    for limit in made.rules.in_force(made.circumstances.spend_cap).unguarded:
+        for read in limit.reads(asked):
+            if isinstance(limit, RateLimit) and isinstance(read, RateRead):
+                whole, rest = next(told), next(told)
+                found[read] = whole * read.scale + rest
+            else:
+                found[read] = next(told)
+    return found
+
+
+def grant_of(made: Unbooked, policy_set: PolicySet, ask: Ask, now: datetime, by: Any) -> Grant:
+    """Return the grant as the caller sees it. `by`: who decided."""
+    status: Status = STATUSES.get(made.flags, "held")
+    return Grant(
+        id=unbooked_id(made.print, ask.account),
+        account=ask.account,
+        operation=ask.operation,
+        attributes=made.request.attributes,
+        at=made.at,
+        policy_version=policy_set.version,
+        findings=made.decision.findings if made.decision else (),
+        plan=made.rules.plan,
+        member=ask.member,
+        key=ask.key,
+        allocations=(),
+        gpu_cost_micro_usd=0,
+        expires_at=made.expires_at,
+        status=status,
+        live=status == "held" and now < made.expires_at,
+        replayed=made.replayed,
+        decided_by=by,
+    )

@@ -1,0 +1,88 @@
+"""The script and the waterfall are one: on whatever state, the same requests pass, and the same denials come of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+import redis
+from hypothesis import Phase, given, settings
+
+from policies.advice import advise
+from policies.instants import micros
+from policies.waterfall import decide
+from quota.prefilter.answers import Verdict
+from quota.prefilter.compiler import Compiler
+from quota.prefilter.packing import packed
+from quota.prefilter.prints import key_print, member_print, redis_key
+from quota.prefilter.script import script_text
+from quota.prefilter.unpacking import unpacked
+from tests.prefilter.worlds import ACCOUNT, World, worlds
+
+SCRIPT = script_text()
+REACHED: Counter[str] = Counter()
+
+
+@pytest.fixture(scope="module")
+def server(redis_server: Any) -> Any:
+    with redis.Redis.from_url(redis_server.url) as client:
+        yield client
+
+
+def asked(server: Any, world: World) -> list[Any] | None:
+    """Put the world's state into Redis, and ask its script."""
+    compiler = Compiler(world.policy_set)
+    rules = world.policy_set.rules("p", world.request.operation)
+    program = compiler.program(rules, world.request, world.circumstances, world.now)
+    blob = packed(world.state)
+    assert blob is not None
+    if program is None:
+        return None
+    key, now = redis_key(ACCOUNT), micros(world.now)
+    server.delete(key)
+    assert server.eval(SCRIPT, 1, key, "p", now, 60_000, blob) == 1
+    return list(
+        server.eval(
+            SCRIPT,
+            1,
+            key,
+            "d",
+            now,
+            0,
+            key_print(ACCOUNT, "new"),
+            world.state.facts.text,
+            program.form,
+            program.data,
+            member_print(ACCOUNT, world.member),
+        )
+    )
+
+
+@settings(max_examples=400, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@given(worlds())
+def test_the_script_passes_what_the_waterfall_grants_and_nothing_else(server, world):
+    answer = asked(server, world)
+    if answer is None:
+        return
+    verdict, now, *rest = answer
+    rules = world.policy_set.rules("p", "make")
+    history = world.state.history()
+    decision = decide(world.request, rules, world.circumstances, history, world.now)
+    REACHED[Verdict(verdict).name] += 1
+    if verdict == Verdict.MAYBE_REPLAYED:
+        return
+    assert now == micros(world.now)
+    due = any(lease.from_lots and lease.expires_at <= world.now for lease in world.state.leases)
+    if decision.granted:
+        assert verdict == Verdict.PASSED or due
+        return
+    if due:
+        assert verdict in (Verdict.DOUBTFUL, Verdict.PASSED)
+        return
+    assert verdict == Verdict.DENIED
+    told = unpacked(rest[0], Compiler(world.policy_set).names).history()
+    again = decide(world.request, rules, world.circumstances, told, world.now)
+    assert again == decision
+    question = (world.policy_set, rules, world.request, world.circumstances)
+    assert advise(*question, told, world.now) == advise(*question, history, world.now)
