@@ -9,6 +9,9 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any
 
+from billing.placement import VERSION_TABLE, placed
+from billing.sql import Db
+from billing.tables import Table
 from policies.policy_set import PolicySet
 from quota import Comptroller, Denial, Grant
 from quota.testing import FakeClock
@@ -113,14 +116,14 @@ class World:
         return self.comptroller.record_purchase(account, pack=pack, reference=reference)
 
     def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
-        """Run raw SQL that reads."""
+        """Run raw SQL that reads: tables by their prefixed names, `?` for values, on every database."""
         with self.comptroller._db.reading() as db:
-            return [tuple(row) for row in db.driver.cursor().execute(sql, values)]
+            return raw(db, sql, *values)
 
     def write(self, sql: str, *values: Any) -> None:
         """Run raw SQL that writes, in a transaction of its own."""
         with self.comptroller._db.writing() as db:
-            db.driver.cursor().execute(sql, values)
+            raw(db, sql, *values)
 
     def sums(self, *columns: str, account: str = "u") -> tuple[int, ...]:
         """Return the sums of columns over all lines of an account."""
@@ -137,10 +140,19 @@ class World:
         return dump(self.rows)
 
 
+def raw(db: Db, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+    """Run raw SQL within a transaction, and return its rows if it has any."""
+    cursor = db.driver.cursor()
+    if db.dialect.name != "sqlite":
+        sql = placed(sql.replace("%", "%%").replace("?", "%s"), db.dialect)
+    cursor.execute(sql, values)
+    return [tuple(row) for row in cursor.fetchall()] if cursor.description else []
+
+
 def dump(rows: Any) -> dict[str, list[tuple[Any, ...]]]:
     """Return every row of every table of ours, by whatever runs SQL."""
-    found = rows("SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE 'comptroller%'")
-    return {name: sorted(rows(f"SELECT * FROM {name}"), key=repr) for (name,) in sorted(found)}
+    names = sorted((*Table.metadata.tables, VERSION_TABLE))
+    return {name: sorted(rows(f"SELECT * FROM {name}"), key=repr) for name in names}
 
 
 @contextmanager
