@@ -20,8 +20,13 @@ from typing import TYPE_CHECKING, Any, Concatenate, Final, Literal, ParamSpec, S
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from quota.ask import checked_ask
 from quota.engine import Comptroller
+from quota.forks import Forkable
+from quota.grants import Decision, Grant
+from quota.methods.base import HostSession
 from quota.methods.requests import REASON_FAILED, started_job
+from quota.prefilter.aio import AsyncFront
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,7 +65,7 @@ def awaited(
     return call
 
 
-class AsyncComptroller:
+class AsyncComptroller(Forkable):
     """A Comptroller for asyncio: the same methods, awaited. `session=` takes the host's own AsyncSession.
 
     A call that is cancelled goes on in its thread: what it grants can be found by its key, or expires.
@@ -69,6 +74,12 @@ class AsyncComptroller:
     def __init__(self, sync: Comptroller) -> None:
         """Use `AsyncComptroller.open`, or hand over a Comptroller to share."""
         self.sync: Final = sync
+        self._redis: Final = None if sync.front is None else AsyncFront(sync.front)
+        self.after_fork()
+        self.starts_anew_in_children()
+
+    def after_fork(self) -> None:
+        """Make new threads: those of a parent are not in its child."""
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="comptroller")
 
     @classmethod
@@ -109,6 +120,8 @@ class AsyncComptroller:
 
     async def close(self) -> None:
         """Write what waits, and close our connections. The host's engine stays open."""
+        if self._redis is not None:
+            await self._redis.close()
         await self.in_thread(self.sync.close)
         self._threads.shutdown(wait=False)
 
@@ -122,7 +135,45 @@ class AsyncComptroller:
         """The policy set in force."""
         return self.sync.policies
 
-    admit = awaited(Comptroller.admit)
+    async def admit(
+        self,
+        *,
+        account: str,
+        operation: str,
+        attributes: Mapping[str, object] | None = None,
+        key: str,
+        plan: str | None = None,
+        member: str | None = None,
+        consent: bool | int = False,
+        not_after: datetime | None = None,
+        session: HostSession | None = None,
+    ) -> Decision:
+        """Decide one request, and take what it is granted, as `Comptroller.admit` does.
+
+        Raises:
+            InvalidRequest: something asked for is unknown or not allowed.
+            IdempotencyConflict: the key was used for another request.
+            DeadlinePassed: `not_after` is past.
+            AccountBusy: the account stayed locked past the timeout.
+            StaleTransaction: the host's transaction had read before it wrote.
+            StoreUnavailable: the database cannot be used.
+        """
+        ask = checked_ask(
+            account=account,
+            operation=operation,
+            attributes=attributes,
+            key=key,
+            plan=plan,
+            member=member,
+            consent=consent,
+            not_after=not_after,
+        )
+        told = None if self._redis is None else await self._redis.decide(self.policies, ask)
+        if isinstance(told, Grant):
+            return told
+        return await self._decided(ask, told, session=session)
+
+    _decided = awaited(Comptroller.decided)
     estimate = awaited(Comptroller.estimate)
 
     start = awaited(Comptroller.start)

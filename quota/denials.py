@@ -18,6 +18,7 @@ from sqlalchemy import bindparam, func, insert, select, update
 
 from billing.sql import Db, Row, Statement
 from policies.errors import ComptrollerError
+from quota.forks import Forkable
 from quota.grants import Denial
 from quota.stores.base import Store
 from quota.tables import DENIAL_LOSSES, DENIALS
@@ -78,7 +79,7 @@ class DenialRecord:
     findings: tuple[dict[str, Any], ...]
 
 
-class DenialLog:
+class DenialLog(Forkable):
     """Denials that wait to be written, and the thread that writes them. Safe for several threads."""
 
     def __init__(
@@ -94,6 +95,17 @@ class DenialLog:
         self._wake = threading.Event()
         self._closed = False
         self._thread: threading.Thread | None = None
+        self.starts_anew_in_children()
+
+    def after_fork(self) -> None:
+        """Leave what waits to the parent, whose it is. Its thread is not here: the next denial starts one."""
+        self._waiting, self._batch, self._lost = {}, {}, 0
+        self._guard, self._writing, self._wake = (
+            threading.Lock(),
+            threading.Lock(),
+            threading.Event(),
+        )
+        self._thread = None
 
     def add(self, denial: Denial) -> None:
         """Note a denial. Never waits for the database, and never raises."""

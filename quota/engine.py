@@ -10,7 +10,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
-from policies.errors import InvalidRequest
 from policies.policy_set import PolicySet
 from quota.clock import Clock, checked
 from quota.denials import DenialLog
@@ -20,8 +19,11 @@ from quota.methods.credits import CreditMethods
 from quota.methods.questions import QuestionMethods
 from quota.methods.requests import RequestMethods
 from quota.policy_file import PolicyFile
+from quota.prefilter.front import Front
+from quota.redis import open_sync
 from quota.stores.base import Store
 from quota.stores.opening import open_store
+from quota.stores.telling import TellingStore
 from quota.versions import store
 
 if TYPE_CHECKING:
@@ -37,9 +39,11 @@ class Comptroller(RequestMethods, AccountMethods, CreditMethods, QuestionMethods
     the host's own SQLAlchemy session: what is written commits or rolls back with it.
     """
 
-    def __init__(self, *, policy_file: PolicyFile, db: Store, clock: Clock) -> None:
+    def __init__(
+        self, *, policy_file: PolicyFile, db: Store, clock: Clock, front: Front | None = None
+    ) -> None:
         """Use `Comptroller.open`."""
-        self._policy_file, self._db, self._clock = policy_file, db, clock
+        self._policy_file, self._db, self._clock, self._front = policy_file, db, clock, front
         self._denials = DenialLog(db)
 
     @classmethod
@@ -56,19 +60,18 @@ class Comptroller(RequestMethods, AccountMethods, CreditMethods, QuestionMethods
         Args:
             policies: a policy file's path, which is watched for changes, or a PolicySet.
             database: a URL (`sqlite://` is in memory), or the host's own SQLAlchemy engine.
-            redis: not supported yet.
+            redis: a URL, `redis://` or `redis+cluster://`, of what answers denials in front of the database.
             clock: returns an aware datetime; the default asks the system each time.
             migrate: `auto` brings the schema up to date, `check` only makes sure that it is.
 
         Raises:
             PolicyError: the policy file has errors; `problems` lists all of them.
-            InvalidRequest: the database's URL cannot be used.
+            InvalidRequest: a URL cannot be used.
             SchemaMismatch: the database has another schema.
             StoreUnavailable: the database cannot be opened.
         """
-        if redis is not None:
-            raise InvalidRequest("redis is not supported by this version: leave it out")
-        db = open_store(database)
+        client = None if redis is None else open_sync(redis)
+        db = open_store(database) if client is None else TellingStore(open_store(database))
         try:
             db.migrate(migrate)
 
@@ -81,10 +84,18 @@ class Comptroller(RequestMethods, AccountMethods, CreditMethods, QuestionMethods
         except BaseException:
             db.close()
             raise
-        return cls(policy_file=policy_file, db=db, clock=checked(clock))
+        now = checked(clock)
+        front = None
+        if client is not None and redis is not None:
+            front = Front(client, redis, db, policy_file.latest, now, server_time=clock is None)
+        if isinstance(db, TellingStore) and front is not None:
+            db.listener = front.news
+        return cls(policy_file=policy_file, db=db, clock=now, front=front)
 
     def close(self) -> None:
         """Write what waits, and close our connections. The host's engine stays open."""
+        if self._front is not None:
+            self._front.close()
         self._denials.close()
         self._db.close()
 

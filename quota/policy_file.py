@@ -10,6 +10,7 @@ from typing import Final, Protocol
 from policies.errors import AccountBusy, PolicyError
 from policies.policy_set import PolicySet
 from quota.clock import monotonic_seconds
+from quota.forks import Forkable
 
 LOOK_SECONDS: Final = 1.0
 """How often, at most, the file is looked at."""
@@ -24,7 +25,7 @@ class OnChange(Protocol):
         """Keep it. `waits`: for a lock that somebody else holds."""
 
 
-class PolicyFile:
+class PolicyFile(Forkable):
     """The policy set in force. A changed file that has errors leaves the old one in force, and `problem` says why."""
 
     def __init__(self, policies: str | Path | PolicySet, *, on_change: OnChange) -> None:
@@ -42,6 +43,11 @@ class PolicyFile:
         self.current: PolicySet = (
             policies if isinstance(policies, PolicySet) else PolicySet.load(policies)
         )
+        self.starts_anew_in_children()
+
+    def after_fork(self) -> None:
+        """Let go of a lock that another thread of the parent may have held."""
+        self._guard = threading.Lock()
 
     def latest(self) -> PolicySet:
         """Return the policy set in force, after a look at the file if the last one was a second ago."""

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Literal
 
 from billing.books import lock_book, save_book
 from quota import accounts
 from quota.ask import name, text
 from quota.methods.base import HostSession, Methods
+from quota.methods.retried import retried
+from quota.stores.telling import when_committed
 
 
 class AccountMethods(Methods):
     """Methods about one account."""
 
+    @retried
     def set_plan(self, account: str, plan: str, *, session: HostSession | None = None) -> None:
         """Put an account on a plan. Its usage stays what it is.
 
@@ -25,6 +29,7 @@ class AccountMethods(Methods):
             book, now = accounts.lock_account(db, name(account, "account"), self._clock)
             accounts.set_plan(db, book, plan, now)
 
+    @retried
     def set_account(
         self,
         account: str,
@@ -46,6 +51,7 @@ class AccountMethods(Methods):
                 accounts.set_zone(db, book, timezone, now)
             save_book(db, book)
 
+    @retried
     def set_paid_use(
         self,
         account: str,
@@ -64,6 +70,7 @@ class AccountMethods(Methods):
             book, now = accounts.lock_account(db, name(account, "account"), self._clock)
             accounts.set_paid_use(db, book, paid_use, spend_cap_minor, spend_cap_per, now)
 
+    @retried
     def freeze(self, account: str, *, reason: str, session: HostSession | None = None) -> None:
         """Deny every request of an account from now on. Open grants run on, and its books stay as they are.
 
@@ -75,6 +82,7 @@ class AccountMethods(Methods):
             book, now = accounts.lock_account(db, name(account, "account"), self._clock)
             accounts.set_frozen(db, book, reason, now)
 
+    @retried
     def unfreeze(self, account: str, *, session: HostSession | None = None) -> None:
         """Let an account's requests be decided again.
 
@@ -85,6 +93,7 @@ class AccountMethods(Methods):
             book, now = accounts.lock_account(db, name(account, "account"), self._clock)
             accounts.set_frozen(db, book, None, now)
 
+    @retried
     def forget(self, account: str, *, session: HostSession | None = None) -> bool:
         """Erase an account's name, keys and free text. The books stay provable. Returns whether there was anything.
 
@@ -97,6 +106,12 @@ class AccountMethods(Methods):
             self._denials.forget(account)
             if book is None:
                 accounts.forget_denials(db, account)
-                return False
-            accounts.forget(db, book, account, max(self._clock(), book.at))
-        return True
+            else:
+                accounts.forget(db, book, account, max(self._clock(), book.at))
+        if self._front is not None:
+            in_redis = partial(self._front.forget, account)
+            if session is None:
+                in_redis()
+            else:
+                when_committed(session, in_redis)
+        return book is not None

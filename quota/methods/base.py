@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from quota.clock import Clock
     from quota.denials import DenialLog
     from quota.policy_file import PolicyFile
+    from quota.prefilter.front import Front
     from quota.stores.base import Store
 
 HostSession = Session | AsyncSession
@@ -25,6 +26,12 @@ class Methods:
     _db: Store
     _clock: Clock
     _denials: DenialLog
+    _front: Front | None
+
+    @property
+    def front(self) -> Front | None:
+        """Redis in front of the database, where it is configured."""
+        return self._front
 
     @property
     def policies(self) -> PolicySet:

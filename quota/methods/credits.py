@@ -13,11 +13,13 @@ from quota.ask import name, text
 from quota.credits import Issue, Issued
 from quota.ids import parse_lot_id
 from quota.methods.base import HostSession, Methods
+from quota.methods.retried import retried
 
 
 class CreditMethods(Methods):
     """Methods about credits."""
 
+    @retried
     def add_credits(
         self,
         account: str,
@@ -58,6 +60,7 @@ class CreditMethods(Methods):
         with self._db.writing(session) as db:
             return lots.issue(db, issue, lambda: max(now, self._clock()))
 
+    @retried
     def record_purchase(
         self,
         account: str,
@@ -94,6 +97,7 @@ class CreditMethods(Methods):
         with self._db.writing(session) as db:
             return lots.issue(db, issue, lambda: max(now, self._clock()))
 
+    @retried
     def refund_lot(
         self, lot_id: str, *, reference: str, session: HostSession | None = None
     ) -> Refund:

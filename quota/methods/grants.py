@@ -13,12 +13,16 @@ from quota.grants import Ending, Grant
 from quota.ids import grant_id, parse_grant_id
 from quota.locked import Report, lock_grant
 from quota.methods.base import HostSession, Methods
+from quota.methods.retried import retried
+from quota.prefilter.lives import UnbookedLives
+from quota.prefilter.unbooked import Ids, parse_unbooked_id
 from quota.versions import stored
 
 
 class GrantMethods(Methods):
     """Methods about one grant."""
 
+    @retried
     def start(self, grant_id: str, *, session: HostSession | None = None) -> Grant:
         """Take the job up: renews the hold for as long as running work may take.
 
@@ -28,6 +32,7 @@ class GrantMethods(Methods):
         """
         return self._renew(grant_id, None, session)
 
+    @retried
     def extend(self, grant_id: str, by: timedelta, *, session: HostSession | None = None) -> Grant:
         """Keep the hold until at least this much later than now. Heartbeats may repeat it.
 
@@ -38,6 +43,7 @@ class GrantMethods(Methods):
         """
         return self._renew(grant_id, lifecycle.extension(by), session)
 
+    @retried
     def settle(
         self,
         grant_id: str,
@@ -66,6 +72,7 @@ class GrantMethods(Methods):
         )
         return self._finish(grant_id, report, session)
 
+    @retried
     def release(
         self,
         grant_id: str,
@@ -88,6 +95,7 @@ class GrantMethods(Methods):
         )
         return self._finish(grant_id, report, session)
 
+    @retried
     def add_gpu_cost(
         self,
         grant_id: str,
@@ -116,7 +124,17 @@ class GrantMethods(Methods):
                 db, locked, then, today, gpu_seconds=spent, gpu=gpu, attempt=attempt
             )
 
+    def _unbooked(self, grant: str) -> tuple[UnbookedLives, Ids] | None:
+        """Return where a grant lives that SQL does not know, and what its id says; None: SQL knows it, or nobody."""
+        ids = None if self._front is None else parse_unbooked_id(grant)
+        return None if ids is None or self._front is None else (self._front.lives, ids)
+
     def _renew(self, grant: str, by: timedelta | None, session: HostSession | None) -> Grant:
+        unbooked = self._unbooked(grant)
+        if unbooked is not None:
+            lives, known = unbooked
+            hold = self.policies.operation(known.operation).hold.running
+            return lives.extend(known, by or timedelta(microseconds=hold.micros), self.policies)
         ids = parse_grant_id(grant)
         with self._db.writing(session) as db:
             locked = lock_grant(db, ids, self._clock)
@@ -128,6 +146,10 @@ class GrantMethods(Methods):
         raise GrantEnded(f"grant `{grant_id(*ids)}` has ended: it is {status}", status=status)
 
     def _finish(self, grant: str, report: Report, session: HostSession | None) -> Ending:
+        unbooked = self._unbooked(grant)
+        if unbooked is not None:
+            lives, known = unbooked
+            return lives.end(known, report.status, report.reason)
         ids, today = parse_grant_id(grant), self.policies
         with self._db.writing(session) as db:
             locked = lock_grant(db, ids, self._clock)

@@ -16,6 +16,7 @@ from quota.denials import DenialRecord, load_denials, lost_denials
 from quota.grants import Grant
 from quota.ids import parse_grant_id
 from quota.methods.base import Methods
+from quota.prefilter.unbooked import parse_unbooked_id
 from quota.sweeps import books_with_dues, overdue_holds, share_expired, sweep_book
 from quota.views import Balance
 
@@ -61,6 +62,9 @@ class QuestionMethods(Methods):
         Raises:
             UnknownGrant: there is none of that id.
         """
+        unbooked = parse_unbooked_id(grant_id)
+        if unbooked is not None and self._front is not None:
+            return self._front.lives.get(unbooked, self.policies)
         ids, now = parse_grant_id(grant_id), self._clock()
         with self._db.reading() as db:
             return views.grant_view(db, ids, now)
@@ -167,7 +171,7 @@ class QuestionMethods(Methods):
             ok=problem is None and version == schema.WANTED and self._policy_file.problem is None,
             database=database,
             writable=writable,
-            redis="not configured",
+            redis="not configured" if self._front is None else self._front.state(),
             schema_version=version,
             policy_version=policies.version,
             policy_problem=self._policy_file.problem,

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Final
 
+from billing.sql import Db
 from policies.advice import Advice
 from policies.errors import DeadlinePassed, Denied, GrantEnded
 from policies.policy_set import PolicySet
@@ -18,13 +19,16 @@ from quota.granting import Granted
 from quota.grants import Decision, Denial, Grant, Job
 from quota.ids import grant_id
 from quota.methods.base import HostSession
+from quota.methods.fronted import FrontedMethods
 from quota.methods.grants import GrantMethods
+from quota.methods.retried import retried
+from quota.prefilter.front import Answer
 from quota.stores.base import Upgradable
 
 REASON_FAILED: Final = "failed"
 
 
-class RequestMethods(GrantMethods):
+class RequestMethods(FrontedMethods, GrantMethods):
     """Methods about one request."""
 
     def admit(
@@ -73,8 +77,27 @@ class RequestMethods(GrantMethods):
             consent=consent,
             not_after=not_after,
         )
-        with self._db.upgradable(session) as transaction:
-            return self._admitted(ask, transaction)
+        told = None if self._front is None else self._front.decide(self.policies, ask)
+        return self.decided(ask, told, session=session)
+
+    @retried
+    def decided(
+        self, ask: Ask, told: Answer | None, *, session: HostSession | None = None
+    ) -> Decision:
+        """Go on with a request that Redis was asked about, if there is one in front; see `admit`."""
+        if told is None or self._front is None:
+            return self._in_sql(ask, session, passed=False)
+        return self._behind(self._front, ask, told, session)
+
+    def _in_sql(self, ask: Ask, session: HostSession | None, *, passed: bool) -> Decision:
+        """Decide in SQL. `passed`: it will probably be granted, so that the account is locked at once."""
+        if not passed:
+            with self._db.upgradable(session) as transaction:
+                return self._admitted(ask, transaction)
+        policy_set = self.policies
+        with self._db.writing(session) as db:
+            outcome = admission.admit(db, policy_set, ask, self._clock, None)
+            return self._outcome(db, ask, policy_set, outcome)
 
     def _admitted(self, ask: Ask, transaction: Upgradable) -> Decision:
         """Look, and only if the request would be granted lock and grant it. A denial writes nothing."""
@@ -90,10 +113,17 @@ class RequestMethods(GrantMethods):
             return self._denied(ask, policy_set, found, admission.advice_for(db, found))
         db = transaction.write()
         outcome = admission.admit(db, policy_set, ask, lambda: max(now, self._clock()), found)
+        return self._outcome(db, ask, policy_set, outcome)
+
+    def _outcome(
+        self, db: Db, ask: Ask, policy_set: PolicySet, outcome: admission.Found | Granted | Look
+    ) -> Decision:
+        """Say what was decided under the lock."""
         if isinstance(outcome, admission.Found):
-            return views.grant_view(db, outcome.ids, max(now, self._clock()), replayed=True)
+            return views.grant_view(db, outcome.ids, self._clock(), replayed=True)
         if isinstance(outcome, Look):
             return self._denied(ask, policy_set, outcome, admission.advice_for(db, outcome))
+        self._note(db, ask, outcome)
         return _grant(ask, policy_set, outcome)
 
     def estimate(

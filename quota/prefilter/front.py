@@ -11,28 +11,23 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, TypeVar
 
-from policies.errors import GrantEnded, StoreUnavailable
+from policies.errors import StoreUnavailable
 from policies.instants import from_micros, micros
 from policies.policy_set import PolicySet
 from quota.ask import Ask
-from quota.grants import Denial, Ending, Grant
+from quota.grants import Denial, Grant
 from quota.prefilter.budgets import BudgetMemory
 from quota.prefilter.compiler import Compiler
+from quota.prefilter.lives import UnbookedLives
 from quota.prefilter.local import LocalLimits
 from quota.prefilter.news import News
-from quota.prefilter.prefilter import Argument, AskSql, Passed, Prefilter, Refused, Steps
+from quota.prefilter.prefilter import AskSql, Passed, Prefilter, Refused, Steps
 from quota.prefilter.prints import redis_key
 from quota.prefilter.script import script_text
 from quota.prefilter.unbooked import (
-    RELEASED,
-    SETTLED,
-    STATUSES,
-    Ids,
     Unbooked,
     grant_of,
-    steps,
-    unbooked_id,
-    unknown,
+    unbooked_steps,
 )
 from quota.redis import RedisUnavailable, Script, SyncRedis
 from quota.stores.base import Store
@@ -49,14 +44,16 @@ class Front:
     def __init__(
         self,
         redis: SyncRedis,
+        url: str,
         store: Store,
         policies: Callable[[], PolicySet],
         clock: Callable[[], datetime],
         *,
         server_time: bool,
     ) -> None:
-        """Ask `redis`, and tell it what `store` says. `server_time`: the script asks Redis for the time itself."""
+        """Ask `redis` at `url`, and tell it what `store` says. `server_time`: the script asks Redis for the time."""
         self.redis: Final = redis
+        self.url: Final = url
         self.script: Final = Script.of(script_text())
         self._clock, self._server_time = clock, server_time
         self._budgets = BudgetMemory()
@@ -67,6 +64,7 @@ class Front:
         def compiler() -> Compiler:
             return self.prefilter.compiler(policies())
 
+        self.lives: Final = UnbookedLives(redis, self.script, self.local, self.now)
         self.news: Final = News(store, redis, self.script, compiler, self.now, self._budgets)
 
     def now(self) -> tuple[datetime, str]:
@@ -80,26 +78,18 @@ class Front:
         Raises:
             InvalidRequest, IdempotencyConflict, DeadlinePassed: of an operation that is limits only.
         """
-        now = self._clock()
         try:
-            if limits_only(policy_set, ask):
-                return self.answer(
-                    policy_set, ask, self._drive(self.unbooked_steps(policy_set, ask))
-                )
             return self.answer(policy_set, ask, self._drive(self.steps(policy_set, ask)))
         except RedisUnavailable:
-            return self.without(policy_set, ask, now)
+            return self.without(policy_set, ask)
 
-    def steps(self, policy_set: PolicySet, ask: Ask) -> Steps[Passed | AskSql | Refused]:
-        """Return the steps of deciding a request that SQL would make a grant of."""
+    def steps(self, policy_set: PolicySet, ask: Ask) -> Steps[Passed | AskSql | Refused | Unbooked]:
+        """Return the steps of deciding a request: in Redis alone, or before SQL does."""
         now, given = self.now()
         deadline = self._deadline(ask, now)
+        if limits_only(policy_set, ask):
+            return unbooked_steps(self.prefilter, policy_set, ask, now, given, deadline)
         return self.prefilter.steps(policy_set, ask, now, given, deadline)
-
-    def unbooked_steps(self, policy_set: PolicySet, ask: Ask) -> Steps[Unbooked | AskSql | Refused]:
-        """Return the steps of deciding a request in Redis alone."""
-        now, given = self.now()
-        return steps(self.prefilter, policy_set, ask, now, given, self._deadline(ask, now))
 
     def answer(
         self,
@@ -118,58 +108,19 @@ class Front:
             self.news.unknown(ask.account)
         return outcome
 
-    def without(self, policy_set: PolicySet, ask: Ask, now: datetime) -> Answer:
+    def without(self, policy_set: PolicySet, ask: Ask) -> Answer:
         """Say what is to be done while Redis is away."""
         if not limits_only(policy_set, ask):
             return AWAY
         facts = self.prefilter.facts(ask.account)
-        return self.answer(
-            policy_set, ask, self.local.decide(policy_set, ask, facts, now), by="local"
-        )
+        outcome = self.local.decide(policy_set, ask, facts, self._clock())
+        return self.answer(policy_set, ask, outcome, by="local")
 
     def heard(self, reply: Any) -> Any:
         """Note what time it is at the server, to tell it until when it may take anything."""
         if self._server_time:
             self._ahead = from_micros(reply[1]) - self._clock()
         return reply
-
-    def end(self, ids: Ids, status: Literal["settled", "released"], reason: str | None) -> Ending:
-        """End a grant that only Redis knows, or say how it has ended.
-
-        Raises:
-            UnknownGrant: it was never granted, or Redis has let it go.
-            StoreUnavailable: Redis is away.
-        """
-        flags = SETTLED if status == "settled" else RELEASED
-        now, expires_at, before, live = self._change(ids, "e", flags, flags=flags)
-        ended = status if live else STATUSES.get(before, "expired")
-        return Ending(
-            grant_id=unbooked_id(ids.print, ids.account),
-            status=ended,
-            by_this_call=live,
-            late=not live and ended == "expired",
-            units_charged=0,
-            gpu_cost_micro_usd=0,
-            gpu_reported=False,
-            at=now if live else min(now, expires_at),
-            reason=reason if live else None,
-        )
-
-    def extend(self, ids: Ids, by: timedelta) -> datetime:
-        """Keep a grant that only Redis knows for a length of time from now. Returns until when.
-
-        Raises:
-            GrantEnded: it has ended.
-            UnknownGrant: it was never granted, or Redis has let it go.
-            StoreUnavailable: Redis is away.
-        """
-        span = by // timedelta(microseconds=1)
-        _, expires_at, flags, live = self._change(ids, "x", span, by=by)
-        if not live:
-            status = STATUSES.get(flags, "expired")
-            grant_id = unbooked_id(ids.print, ids.account)
-            raise GrantEnded(f"grant `{grant_id}` has ended: it is {status}", status=status)
-        return expires_at
 
     def forget(self, account: str) -> None:
         """Forget an account, here and in Redis."""
@@ -181,31 +132,18 @@ class Front:
                 "the account's state in Redis could not be erased: try again"
             ) from error
 
+    def state(self) -> str:
+        """Say whether Redis answers: `up`, or what keeps it from it."""
+        try:
+            self.redis.command("PING")
+        except RedisUnavailable as error:
+            return f"away: {error}"
+        return "up"
+
     def close(self) -> None:
         """Tell what waits, and close our connections."""
         self.news.close()
         self.redis.close()
-
-    def _change(
-        self, ids: Ids, op: str, value: int, *, flags: int = 0, by: timedelta | None = None
-    ) -> tuple[datetime, datetime, int, bool]:
-        now, given = self.now()
-        until = None if by is None else now + by
-        here = self.local.change(ids, now, flags=flags, until=until)
-        if here is not None:
-            made, live = here
-            return now, made.expires_at, made.flags, live
-        args: list[Argument] = [op, given, 3_600_000, ids.print, value]
-        try:
-            told = self.redis.run(self.script, redis_key(ids.account), args)
-        except RedisUnavailable as error:
-            raise StoreUnavailable(
-                "redis is away, and only it knows this grant: try again"
-            ) from error
-        if not told:
-            raise unknown(unbooked_id(ids.print, ids.account))
-        was_live, at, _, expires, after = told
-        return from_micros(at), from_micros(expires), after, bool(was_live)
 
     def _drive(self, asking: Steps[ResultT]) -> ResultT:
         try:

@@ -1,6 +1,6 @@
 """Operations that are limits only: decided in Redis alone, in one round trip. Their grants are volatile and unbooked.
 
-The id of such a grant says whose it is, since no table does: `un_`, the key's fingerprint, the account.
+The id of such a grant says what and whose it is, since no table does: `un_`, the key's fingerprint, operation, account.
 """
 
 from __future__ import annotations
@@ -26,20 +26,26 @@ from policies.waterfall import decide
 from quota.ask import Ask
 from quota.grants import Grant, Status
 from quota.prefilter.answers import Verdict
-from quota.prefilter.prefilter import Argument, AskSql, Prefilter, Refused, Steps
+from quota.prefilter.prefilter import Argument, AskSql, Passed, Prefilter, Refused, Steps
 from quota.prefilter.prints import member_print, redis_key, request_print, unbooked_print
 
 SETTLED: Final = 8
 RELEASED: Final = 16
 STATUSES: Final[Mapping[int, Status]] = {SETTLED: "settled", RELEASED: "released"}
-_ID: Final = re.compile(r"un_([0-9a-f]{16})_(.{1,200})\Z", re.DOTALL)
+_ID: Final = re.compile(r"un_([0-9a-f]{16})_([^/]{1,200})/(.{1,200})\Z")
 
 
 class Ids(NamedTuple):
-    """What the id of an unbooked grant says: its key's fingerprint, and whose it is."""
+    """What the id of an unbooked grant says: its key's fingerprint, what it is, and whose."""
 
     print: bytes
+    operation: str
     account: str
+
+    @property
+    def text(self) -> str:
+        """The id."""
+        return f"un_{self.print.hex()}_{self.operation}/{self.account}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,20 +63,17 @@ class Unbooked:
     decision: Decision | None = None
 
 
-def unbooked_id(raw: bytes, account: str) -> str:
-    """Return the id of a grant that only Redis knows."""
-    return f"un_{raw.hex()}_{account}"
-
-
 def parse_unbooked_id(text: object) -> Ids | None:
     """Return what such an id says; None: it is another kind of id."""
     match = _ID.match(text) if isinstance(text, str) else None
-    return None if match is None else Ids(bytes.fromhex(match[1]), match[2])
+    return None if match is None else Ids(bytes.fromhex(match[1]), match[2], match[3])
 
 
-def unknown(grant_id: str) -> UnknownGrant:
+def unknown(ids: Ids) -> UnknownGrant:
     """Return what to raise where Redis knows no such grant."""
-    return UnknownGrant(f"there is no grant {shown(grant_id)}: it was never booked, or has expired")
+    return UnknownGrant(
+        f"there is no grant {shown(ids.text)}: it was never booked, and has expired"
+    )
 
 
 def content_of(ask: Ask, request: Request) -> str:
@@ -79,14 +82,14 @@ def content_of(ask: Ask, request: Request) -> str:
     return json.dumps([ask.member, ask.operation, attributes], sort_keys=True)
 
 
-def steps(
+def unbooked_steps(
     prefilter: Prefilter,
     policy_set: PolicySet,
     ask: Ask,
     now: datetime,
     given_now: str,
     deadline: int,
-) -> Steps[Unbooked | AskSql | Refused]:
+) -> Steps[Passed | AskSql | Refused | Unbooked]:
     """Decide one request in Redis alone; see `Prefilter.steps`.
 
     Raises:
@@ -177,7 +180,7 @@ def grant_of(made: Unbooked, policy_set: PolicySet, ask: Ask, now: datetime, by:
     """Return the grant as the caller sees it. `by`: who decided."""
     status: Status = STATUSES.get(made.flags, "held")
     return Grant(
-        id=unbooked_id(made.print, ask.account),
+        id=Ids(made.print, ask.operation, ask.account).text,
         account=ask.account,
         operation=ask.operation,
         attributes=made.request.attributes,

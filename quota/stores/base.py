@@ -14,14 +14,19 @@ from sqlalchemy import Dialect, Engine
 from sqlalchemy.orm import Session, scoped_session
 
 from billing.sql import Db
-from policies.errors import InvalidRequest
+from policies.errors import AccountBusy, InvalidRequest
 from policies.suggest import shown
+from quota.forks import Forkable
 
 USE_FILE: Final = "write one such as sqlite:///comptroller.db or postgresql://user@host/database"
 SAVEPOINT: Final = "comptroller"
 """What makes each of our calls all or nothing inside the host's transaction."""
 
 HostsOwn = Session | scoped_session[Session]
+
+
+class Undone(AccountBusy):
+    """The database undid a transaction of ours, to end a deadlock or an anomaly: it can be made again at once."""
 
 
 class Upgradable(Protocol):
@@ -35,7 +40,7 @@ class Upgradable(Protocol):
         """Begin to write."""
 
 
-class Store(ABC):
+class Store(Forkable, ABC):
     """A database that books are kept in. Safe for several threads and several processes."""
 
     engine: Engine

@@ -23,6 +23,7 @@ from billing.placement import SCHEMA
 from billing.sql import Db
 from policies.errors import AccountBusy, InvalidRequest
 from quota.clock import monotonic_seconds
+from quota.forks import abandon
 from quota.stores.base import Store, checked_how, checked_session
 from quota.stores.postgres_engine import LOCK_SECONDS, POOL_SIZE, connected, own_engine
 from quota.stores.postgres_errors import sqlstate, translated
@@ -91,6 +92,13 @@ class PostgresStore(Store):
             if isinstance(database, Engine)
             else own_engine(database, lock_seconds=lock_seconds, pool_size=pool_size)
         )
+
+        self.starts_anew_in_children()
+
+    def after_fork(self) -> None:
+        """Leave the connections to the parent, the host's too: a pool that was inherited is good for nobody."""
+        abandon(self.engine.pool)
+        self.engine.dispose(close=False)
 
     def migrate(self, how: str) -> None:
         checked_how(how)

@@ -23,6 +23,7 @@ from policies.errors import (
     StoreUnavailable,
 )
 from policies.suggest import one_line
+from quota.stores.base import Undone
 
 SAID_MAX: Final = 160
 ASYNCPG_LOST: Final = "AsyncAdapt_asyncpg_dbapi.InterfaceError"
@@ -31,10 +32,6 @@ ASYNCPG_LOST: Final = "AsyncAdapt_asyncpg_dbapi.InterfaceError"
 NO_TABLES: Final = ("42P01", "3F000", "42703")
 UNUSABLE: Final = ("08", "28", "3D", "42501", "53", "54", "57", "58", "F0", "XX")
 """Codes, and the beginnings of codes, of a server that is away, full or broken, or lets us not in."""
-
-
-class Undone(AccountBusy):
-    """The database undid our transaction, to end a deadlock or an anomaly: it can be made again at once."""
 
 
 @contextmanager

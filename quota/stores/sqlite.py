@@ -17,12 +17,13 @@ from typing import Any, Final
 from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.pool import PoolProxiedConnection, StaticPool
+from sqlalchemy.pool import PoolProxiedConnection, QueuePool, StaticPool
 
 from billing import schema
 from billing.sql import Db
 from billing.tables import PREFIX
 from policies.errors import AccountBusy, InvalidRequest, StaleTransaction, StoreUnavailable
+from quota.forks import abandon
 from quota.stores.base import SAVEPOINT, HostsOwn, Store, checked_how, checked_session, same_kind
 
 BUSY_SECONDS: Final = 10
@@ -83,10 +84,24 @@ class SqliteStore(Store):
         """
         self.owns_engine = not isinstance(database, Engine)
         self.engine = database if isinstance(database, Engine) else _engine(database, busy_seconds)
-        # A database in memory is one connection: threads take turns.
-        self._turn: AbstractContextManager[Any] = (
-            threading.RLock() if isinstance(self.engine.pool, StaticPool) else nullcontext()
-        )
+        self._turn: AbstractContextManager[Any] = self._turns()
+        self.starts_anew_in_children()
+
+    def before_fork(self) -> None:
+        """Close what is idle: SQLite counts locks by process, and a child would count its parent's as its own."""
+        if self.owns_engine and isinstance(self.engine.pool, QueuePool):
+            self.engine.dispose()
+
+    def after_fork(self) -> None:
+        """Leave what was in use to the parent. A database in memory is a copy."""
+        self._turn = self._turns()
+        if isinstance(self.engine.pool, QueuePool):
+            abandon(self.engine.pool)
+            self.engine.dispose(close=False)
+
+    def _turns(self) -> AbstractContextManager[Any]:
+        """Return what lets threads take turns where a database in memory is one connection."""
+        return threading.RLock() if isinstance(self.engine.pool, StaticPool) else nullcontext()
 
     def migrate(self, how: str) -> None:
         checked_how(how)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
@@ -61,8 +61,7 @@ class TellingStore(Store):
         if session is None:
             self.listener.committed(db.saved, db.notes)
         else:
-            own = session() if isinstance(session, scoped_session) else session
-            when_committed(own, lambda: self._tell_of_books(db))
+            when_committed(session, lambda: self._tell_of_books(db))
 
     def _tell_of_books(self, db: Db) -> None:
         # Whether the host has rolled back to a savepoint of its own is not known: of what a note says, nothing is.
@@ -70,9 +69,11 @@ class TellingStore(Store):
             self.listener.committed(db.saved, {})
 
 
-def when_committed(session: Any, tell: Any, otherwise: Any = None) -> None:
+def when_committed(
+    session: object, tell: Callable[[], None], otherwise: Callable[[], None] | None = None
+) -> None:
     """Call `tell` once the host has committed its whole transaction, or `otherwise` once it has rolled it back."""
-    real: Session = session
+    real: Any = session() if isinstance(session, scoped_session) else session
 
     def done() -> None:
         for name, listener in (("after_commit", committed), ("after_rollback", rolled_back)):

@@ -1,0 +1,69 @@
+"""An admission with Redis in front: what it has answered, and what SQL then does with what it has passed on."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from quota import admission
+from quota.ask import Ask
+from quota.grants import Decision, Denial, Grant
+from quota.methods.base import HostSession, Methods
+from quota.prefilter.front import Answer, Front, denial_of
+from quota.prefilter.news import GrantNote
+from quota.prefilter.prefilter import Passed, Refused
+from quota.prefilter.prints import key_print, member_print
+from quota.stores.telling import when_committed
+
+if TYPE_CHECKING:
+    from billing.sql import Db
+    from quota.granting import Granted
+
+
+class FrontedMethods(Methods):
+    """What an admission does with Redis in front."""
+
+    def _behind(
+        self, front: Front, ask: Ask, told: Answer, session: HostSession | None
+    ) -> Decision:
+        """Return Redis's answer, or go on to SQL, and tell Redis what it said."""
+        if isinstance(told, Refused):
+            with self._db.reading() as db:
+                known = admission.find(db, ask.account, ask.key)
+            told = denial_of(told, self.policies, ask) if known is None else told
+        if isinstance(told, Denial):
+            self._denials.add(told)
+            return told
+        if isinstance(told, Grant):
+            return told
+        if not isinstance(told, Passed):
+            return self._heard(front, ask, self._in_sql(ask, session, passed=False))
+        try:
+            decision = self._in_sql(ask, session, passed=True)
+        except BaseException:
+            front.news.undone(ask.account, told.print)
+            raise
+        if not decision.granted or getattr(decision, "replayed", False):
+            front.news.undone(ask.account, told.print)
+        elif session is not None:
+            undo = partial(front.news.undone, ask.account, told.print)
+            when_committed(session, lambda: None, otherwise=undo)
+        return self._heard(front, ask, decision)
+
+    def _in_sql(self, ask: Ask, session: HostSession | None, *, passed: bool) -> Decision:
+        """Decide in SQL. `passed`: it will probably be granted."""
+        raise NotImplementedError
+
+    def _note(self, db: Db, ask: Ask, granted: Granted) -> None:
+        """Leave a note of a grant, to be told to Redis when it is committed."""
+        if self._front is not None:
+            raw = key_print(ask.account, ask.key)
+            member = member_print(ask.account, ask.member)
+            db.notes[granted.book.id] = GrantNote(ask.account, raw, member, granted)
+
+    @staticmethod
+    def _heard(front: Front, ask: Ask, decision: Decision) -> Decision:
+        # What SQL denied, Redis did not know to deny: the next time it shall.
+        if not decision.granted:
+            front.news.unknown(ask.account)
+        return decision
