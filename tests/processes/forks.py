@@ -1,0 +1,86 @@
+"""A pre-forking server: `python -m tests.processes.forks DATABASE`.
+
+The parent opens the books, uses them from several threads, and forks. Then parent and children ask at the same
+time, for the same account, and some of it is denied. One line of JSON says what came of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from policies.policy_set import PolicySet
+from quota import AsyncComptroller, Comptroller
+from tests.world import POLICIES, START, discrepancies
+
+CHILDREN: Final = 3
+ASKED: Final = 20
+"""By each process, of 30 that there are."""
+
+
+def ask(comptroller: Comptroller, who: str, threads: int = 4) -> Counter[str]:
+    def one(number: int) -> str:
+        decision = comptroller.admit(account="u", operation="clip", key=f"{who}-{number}")
+        return "granted" if decision else "denied"
+
+    with ThreadPoolExecutor(threads) as pool:
+        return Counter(pool.map(one, range(ASKED)))
+
+
+async def ask_async(comptroller: AsyncComptroller, who: str) -> Counter[str]:
+    asked = (
+        comptroller.admit(account="u", operation="clip", key=f"{who}-{number}")
+        for number in range(ASKED)
+    )
+    return Counter("granted" if decision else "denied" for decision in await asyncio.gather(*asked))
+
+
+def use_before_forking(comptroller: Comptroller, awaited: AsyncComptroller) -> None:
+    """Leave behind pooled connections, a thread that writes denials, and threads of the async face."""
+    comptroller.set_plan("u", "standard")
+    comptroller.admit(account="before", operation="clip", attributes={"n": 30}, key="all")
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda n: comptroller.balance(f"a{n}"), range(8)))
+
+    async def some() -> None:
+        await asyncio.gather(*(awaited.balance(f"a{number}") for number in range(8)))
+
+    asyncio.run(some())
+    assert not comptroller.admit(account="before", operation="clip", key="one more")
+
+
+def main(database: str) -> None:
+    comptroller = Comptroller.open(PolicySet.parse(POLICIES), database, clock=lambda: START)
+    awaited = AsyncComptroller(comptroller)
+    use_before_forking(comptroller, awaited)
+    answers = []
+    for number in range(CHILDREN):
+        reading, writing = os.pipe()
+        if os.fork() == 0:
+            counted = ask(comptroller, f"child-{number}")
+            counted += asyncio.run(ask_async(awaited, f"async-{number}"))
+            comptroller.close()
+            os.write(writing, json.dumps(counted).encode())
+            sys.exit(0)  # not os._exit: what it has inherited is taken down as in any process
+        os.close(writing)
+        answers.append(reading)
+    counted = ask(comptroller, "parent")
+    for reading in answers:
+        with os.fdopen(reading) as told:
+            counted += Counter(json.load(told))
+    ended = [os.waitstatus_to_exitcode(os.wait()[1]) for _ in range(CHILDREN)]
+    after = comptroller.admit(account="after", operation="clip", key="k").granted
+    denials = sum(record.count for record in comptroller.denials("u"))
+    wrong = [str(each) for each in discrepancies(comptroller)]
+    comptroller.close()
+    told = {"ended": ended, "after": after, "recorded": denials, "wrong": wrong}
+    print(json.dumps({**counted, **told}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
