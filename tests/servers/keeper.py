@@ -1,6 +1,6 @@
-"""Keep one server: start it, and end it and remove its folder as soon as its owner is gone.
+"""Keep one server: start it, and end it and remove its folders as soon as its owner is gone.
 
-`python keeper.py OWNER FOLDER`, with a socket to whoever started it as standard input. The owner may
+`python keeper.py OWNER FOLDER [ANOTHER...]`, with a socket to whoever started it as standard input. The owner may
 die by SIGKILL, where no `atexit` runs, or in the middle of a test that has paused its server. So a
 process of its own watches it, by a pidfd: unlike the end of a pipe, that cannot be held open by a
 child that the owner forked, and unlike PR_SET_PDEATHSIG it does not fire when a mere thread ends.
@@ -31,10 +31,11 @@ PR_SET_PDEATHSIG: Final = 1
 
 
 class Kept:
-    """The server: at most one process at a time, in one folder."""
+    """The server: at most one process at a time. The first of its folders has its log."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folders: list[Path]) -> None:
+        self.folders = folders
+        self.folder = folders[0]
         self.process: subprocess.Popen[bytes] | None = None
         self.end_by: int = signal.SIGKILL
         self.prctl = ctypes.CDLL(None).prctl  # looked up here: a forked child should not load
@@ -69,7 +70,7 @@ class Kept:
         return str(self.process.pid)
 
     def end(self) -> None:
-        """End the server, paused or not, and remove its folder."""
+        """End the server, paused or not, and remove its folders, the first of them last."""
         if self.process:
             self.process.send_signal(self.end_by)
             self.process.send_signal(signal.SIGCONT)
@@ -78,11 +79,12 @@ class Kept:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
-        for _ in range(100):  # a last child of the server may still be writing
-            shutil.rmtree(self.folder, ignore_errors=True)
-            if not self.folder.exists():
-                break
-            select.select([], [], [], 0.02)
+        for folder in reversed(self.folders):
+            for _ in range(100):  # a last child of the server may still be writing
+                shutil.rmtree(folder, ignore_errors=True)
+                if not folder.exists():
+                    break
+                select.select([], [], [], 0.02)
 
 
 def leave(number: int, frame: FrameType | None) -> None:
@@ -105,9 +107,9 @@ def serve(owner: int, kept: Kept, control: socket.socket) -> None:
             poller.unregister(control)
 
 
-def main(owner: int, folder: Path) -> None:
+def main(owner: int, folders: list[Path]) -> None:
     os.setsid()  # a Ctrl-C is for the tests, which still need the server to end well
-    kept = Kept(folder)
+    kept = Kept(folders)
     signal.signal(signal.SIGTERM, leave)
     orphaned = True
     try:
@@ -121,8 +123,8 @@ def main(owner: int, folder: Path) -> None:
         kept.end()
         if orphaned:  # the last keeper removes what held all folders; others find it in use
             with contextlib.suppress(OSError):
-                folder.parent.rmdir()
+                kept.folder.parent.rmdir()
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]))
+    main(int(sys.argv[1]), [Path(each) for each in sys.argv[2:]])

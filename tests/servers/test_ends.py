@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers import Redis, run
+from tests.servers.postgres import MEMORY
 from tests.servers.process import until
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
@@ -62,6 +63,7 @@ def test_a_run_leaves_no_server_behind(how: str):
             owner.stdin.close()
         owner.wait()
     until("servers stay", 20, lambda: not Path(folder).exists() and not is_alive(int(pid)))
+    assert not list(MEMORY.glob(f"{Path(folder).name}*"))
 
 
 def test_processes_of_a_run_share_its_servers_which_outlive_the_first_that_asked(
@@ -82,7 +84,7 @@ def test_the_server_ends_when_its_keeper_is_killed():
     server = Redis().start()
     pid = server.pid
     assert pid
-    os.kill(int((server.folder / "keeper").read_text()), signal.SIGKILL)
+    os.kill(int((server.folder / "keeper").read_text().split()[0]), signal.SIGKILL)
     until("the server stays", 20, lambda: not is_alive(pid))
     server.close()
     assert not server.folder.exists()
