@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -50,9 +51,9 @@ class FrontedMethods(Methods):
             when_committed(session, lambda: None, otherwise=undo)
         return self._heard(front, ask, decision)
 
+    @abstractmethod
     def _in_sql(self, ask: Ask, session: HostSession | None, *, passed: bool) -> Decision:
         """Decide in SQL. `passed`: it will probably be granted."""
-        raise NotImplementedError
 
     def _note(self, db: Db, ask: Ask, granted: Granted) -> None:
         """Leave a note of a grant, to be told to Redis when it is committed."""

@@ -21,6 +21,7 @@ if version ~= VERSION then
   blob = string.rep('\0', HEADER_SIZE) .. ARGV[5]
 end
 if last > now then now = last end
+if now < p[13] or now >= p[14] then return {OTHER_WINDOW, now} end
 local at_names = HEADER_SIZE + 1 + n_facts
 local at_members = at_names + 4 * n_names
 local at_tats = at_members + 8 * n_members
@@ -76,22 +77,21 @@ end
 -- Open grants. What has expired gives its units back, where its policy says so.
 local live, mine, unconfirmed, gone, due, dead = 0, 0, false, false, false, false
 if n_leases > 0 then
-  local at = at_leases
-  for _ = 1, n_leases do
-    local expires, whose, flags, lease = unpack('<I7I1I1c4', blob, at)
+  local rows = {unpack('<' .. string.rep('I7I1I1I4', n_leases), blob, at_leases)}
+  for lease = 0, n_leases - 1 do
+    local expires, flags = rows[4 * lease + 1], rows[4 * lease + 3]
     if expires > now then
       live = live + 1
-      if whose == me then mine = mine + 1 end
+      if rows[4 * lease + 2] == me then mine = mine + 1 end
       unconfirmed = unconfirmed or flags % 2 == 1
     else
       dead = dead or flags % 2 == 1
       if flags % 4 >= RETURNS then
         gone = gone or {}
-        gone[lease] = true
+        gone[sub(blob, at_leases + LEASE * lease + 9, at_leases + LEASE * lease + 12)] = true
       end
       due = due or flags % 8 >= FROM_LOTS
     end
-    at = at + LEASE
   end
 end
 if n_unbooked > 0 then
@@ -109,38 +109,37 @@ if n_unbooked > 0 then
 end
 
 -- What each window holds.
-local n_windows, n_limits, n_sources, c = p[1], p[2], p[3], 12
-local since, only, measures, of, sums = {}, {}, {}, {}, {}
+local n_windows, n_limits, n_sources, c = p[1], p[2], p[3], 15
+local since, only, money, of, sums = {}, {}, {}, {}, {}
 for w = 1, n_windows do
-  local from, to = p[c + 2], p[c + 3]
-  if now < from or now >= to then return {OTHER_WINDOW, now} end
   since[w] = p[c] == 0 and now - p[c + 1] + 1 or p[c + 1]
-  only[w] = p[c + 4] == 1 and me or false
-  measures[w] = p[c + 5] == 1 and (names[p[c + 6]] or 255) or false
-  local count = p[c + 7]
-  c = c + 8
+  only[w] = p[c + 2] == 1 and me or false
+  local count
+  if p[c + 3] == 1 then
+    money[w], count, c = names[p[c + 4]] or 255, p[c + 5], c + 6
+  else
+    count, c = p[c + 4], c + 5
+  end
   if count > 0 then
     local named = {}
     for s = c, c + count - 1 do
       local index = names[p[s]]
       if index then named[index] = true end
     end
-    of[w] = named
-    c = c + count
+    of[w], c = named, c + count
   end
   sums[w] = 0
 end
 local stale_uses = 0
 if n_windows > 0 and n_uses > 0 then
-  local rows = {unpack('<' .. string.rep('I7I1I1I3', n_uses), blob, at_uses)}
+  local rows, old = {unpack('<' .. string.rep('I7I1I1I3', n_uses), blob, at_uses)}, now - keep
   for u = 0, n_uses - 1 do
     local at, source, whose, units = rows[4 * u + 1], rows[4 * u + 2], rows[4 * u + 3], rows[4 * u + 4]
     if source >= 128 then source = source - 128 end
-    if at + keep <= now and u == stale_uses then stale_uses = u + 1 end
+    if at <= old and u == stale_uses then stale_uses = u + 1 end
     if not gone or not gone[sub(blob, at_prints + 4 * u, at_prints + 4 * u + 3)] then
       for w = 1, n_windows do
-        if at >= since[w] and not measures[w] and (not of[w] or of[w][source])
-          and (not only[w] or only[w] == whose) then
+        if at >= since[w] and not money[w] and (not of[w] or of[w][source]) and (not only[w] or only[w] == whose) then
           sums[w] = sums[w] + units
         end
       end
@@ -151,36 +150,28 @@ for s = 0, n_spends - 1 do
   local at, currency, whose, minor, grant = unpack('<I7I1I1I6c4', blob, at_spends + SPEND * s)
   if not gone or not gone[grant] then
     for w = 1, n_windows do
-      if at >= since[w] and measures[w] == currency and (not only[w] or only[w] == whose) then
+      if at >= since[w] and money[w] == currency and (not only[w] or only[w] == whose) then
         sums[w] = sums[w] + minor
       end
     end
   end
 end
--- Lots that are alive, in burn order.
-local lots, available = {}, 0
-for l = 0, n_lots - 1 do
-  local left, units, price, currency, expires = unpack('<I4I4I6I1I7', blob, at_lots + LOT * l)
-  if expires == 0 or expires > now then
-    lots[#lots + 1] = {left, units, price, currency}
-    available = available + left
-  end
-end
 
--- The limits. A rate's state is a whole number of microseconds and a rest in parts of 1/limit: exact (GCRA).
-local limits, tats, reads, taken = {}, {}, {}, {}
+-- The limits. A rate's state is a whole number of microseconds and a rest in parts of 1/limit: exact (GCRA). Those
+-- that count units are only noted: how many units are asked for is not known yet.
+local tats, reads, taken, limits, passed = {}, {}, {}, {}, p[11] == 0
 for t = 0, n_tats - 1 do
   local name, whose, q, r, scale = unpack('<I1I1I7I6I6', blob, at_tats + TAT * t)
   if q >= now then tats[name * 256 + whose] = {q, r, scale} end
 end
 for l = 1, n_limits do
   local kind = p[c]
+  limits[l] = c
   if kind == 1 then
-    local name, scoped, limit, per, burst = p[c + 1], p[c + 2], p[c + 3], p[c + 4], p[c + 5]
-    local q, r = now, 0
+    local name, limit, per = p[c + 1], p[c + 3], p[c + 4]
     -- A rate of the whole account is kept under 254, so that it is none of any member.
-    local whose = scoped == 1 and me or 254
-    local kept = names[name] and tats[names[name] * 256 + whose]
+    local q, r, whose = now, 0, p[c + 2] == 1 and me or 254
+    local kept = n_tats > 0 and names[name] and tats[names[name] * 256 + whose]
     if kept then
       q, r = kept[1], kept[2]
       if kept[3] ~= limit then
@@ -188,27 +179,23 @@ for l = 1, n_limits do
         q, r = q + floor(ceiling / limit), ceiling % limit
       end
     end
-    reads[#reads + 1], reads[#reads + 2] = q, r
-    q, r = q + floor(per / limit), r + per % limit
-    if r >= limit then q, r = q + 1, r - limit end
-    limits[l] = {1, (q - now) * limit + r <= burst * per}
-    taken[#taken + 1] = {name, whose, q, r, limit}
+    local next_q, next_r = q + floor(per / limit), r + per % limit
+    if next_r >= limit then next_q, next_r = next_q + 1, next_r - limit end
+    passed = passed and (next_q - now) * limit + next_r <= p[c + 5] * per
+    if unbooked then
+      reads[#reads + 1], reads[#reads + 2] = q, r
+      taken[#taken + 1] = {name, whose, next_q, next_r, limit}
+    end
     c = c + 6
   elseif kind == 2 then
     local used = p[c + 1] == 1 and mine or live
-    reads[#reads + 1] = used
-    limits[l] = {2, used < p[c + 2]}
+    passed = passed and used < p[c + 2]
+    if unbooked then reads[#reads + 1] = used end
     c = c + 3
   elseif kind == 3 then
-    limits[l] = {3, p[c + 1], p[c + 2], p[c + 3] == 1}  -- window, units, denies
-    reads[#reads + 1] = sums[p[c + 1]]
-    c = c + 4
+    if unbooked then reads[#reads + 1] = sums[p[c + 1]] end
+    c = c + 4  -- window, units, denies
   else
-    local caps = {}
-    for each = 1, p[c + 1] do
-      caps[each] = {p[c + 3 * each - 1], p[c + 3 * each], names[p[c + 3 * each + 1]] or 255}
-    end
-    limits[l] = {4, caps}  -- of {window, limit, currency}
-    c = c + 2 + 3 * p[c + 1]
+    c = c + 2 + 3 * p[c + 1]  -- of {window, limit, currency}
   end
 end

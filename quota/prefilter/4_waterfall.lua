@@ -1,116 +1,137 @@
--- Whether so many units are within a limit that counts them.
-local function within(limit, units)
-  if limit[1] == 3 then return sums[limit[2]] + units <= limit[3] end
-  local cost = {}
-  for _, lot in ipairs(lots) do
-    local part = math.min(lot[1], units)
-    if part <= 0 then break end
-    cost[lot[4]] = (cost[lot[4]] or 0) - floor(-lot[3] * part / lot[2])
-    units = units - part
-  end
-  for _, cap in ipairs(limit[2]) do
-    local asked = cost[cap[3]] or 0
-    if asked > 0 and sums[cap[1]] + asked > cap[2] then return false end
-    cost[cap[3]] = 0
-  end
-  for _, foreign in pairs(cost) do
-    if foreign > 0 then return false end
-  end
-  return true
-end
-
-local function most_within(limit, units)
-  if limit[1] == 3 then return math.max(0, math.min(units, limit[3] - sums[limit[2]])) end
-  local low, high = 0, units
-  while low < high do
-    local middle = floor((low + high + 1) / 2)
-    if within(limit, middle) then low = middle else high = middle - 1 end
-  end
-  return low
-end
-
--- The sources, in order (policies/waterfall.py says why).
-local sources, heed_stops = {}, p[6] == 1
-for s = 1, n_sources do
+-- Who pays. Most requests are paid for by their first source, an allowance that no limit guards.
+local gives, sources, total = nil, {}, 0
+local function source_at(at)
+  -- paid, window, units, weight, split, name, guards
   local guards = {}
-  for g = 1, p[c + 6] do guards[g] = p[c + 6 + g] end
-  -- paid, window, units, weight, split, guards, name
-  sources[s] = {p[c] == 2, p[c + 1], p[c + 2], p[c + 3], p[c + 4] == 1, guards, p[c + 5]}
-  c = c + 7 + #guards
+  for g = 1, p[at + 6] do guards[g] = p[at + 6 + g] end
+  return {p[at] == 2, p[at + 1], p[at + 2], p[at + 3], p[at + 4] == 1, p[at + 5], guards}, at + 7 + #guards
 end
+if unbooked then
+  gives = {}
+elseif passed and n_sources > 0 and p[c] == 1 and p[c + 6] == 0 and sums[p[c + 1]] + p[c + 3] <= p[c + 2] then
+  sources[1] = source_at(c)
+  gives, total = {{1, p[c + 3]}}, p[c + 3]
+  for l = 1, n_limits do
+    local at = limits[l]
+    if p[at] == 3 and floor(p[12] / 2 ^ l) % 2 == 0 and sums[p[at + 1]] + total > p[at + 2] then passed = false end
+  end
+elseif passed then
+  for s = 1, n_sources do sources[s], c = source_at(c) end
 
-local function room(index, need, paid_units, given)
-  local source = sources[index]
-  local left = source[1] and available or source[3] - sums[source[2]]
-  local units, stop = math.max(0, math.min(need, left)), false
-  if source[1] then units = math.max(0, math.min(units, paid_units)) end
-  for _, guard in ipairs(source[6]) do
-    local before = 0
-    for _, part in ipairs(given) do
-      for _, other in ipairs(sources[part[1]][6]) do
-        if other == guard then before = before + part[2] end
+  -- Lots that are alive, in burn order.
+  local lots, available = {}, 0
+  for l = 0, n_lots - 1 do
+    local left, units, price, currency, expires = unpack('<I4I4I6I1I7', blob, at_lots + LOT * l)
+    if expires == 0 or expires > now then
+      lots[#lots + 1] = {left, units, price, currency}
+      available = available + left
+    end
+  end
+
+  -- Whether so many units are within a limit that counts them.
+  local function within(at, units)
+    if p[at] == 3 then return sums[p[at + 1]] + units <= p[at + 2] end
+    local cost = {}
+    for _, lot in ipairs(lots) do
+      local part = math.min(lot[1], units)
+      if part <= 0 then break end
+      cost[lot[4]] = (cost[lot[4]] or 0) - floor(-lot[3] * part / lot[2])
+      units = units - part
+    end
+    for cap = at + 2, at + 3 * p[at + 1] - 1, 3 do
+      local currency = names[p[cap + 2]] or 255
+      local asked = cost[currency] or 0
+      if asked > 0 and sums[p[cap]] + asked > p[cap + 1] then return false end
+      cost[currency] = 0
+    end
+    for _, foreign in pairs(cost) do
+      if foreign > 0 then return false end
+    end
+    return true
+  end
+
+  local function most_within(at, units)
+    if p[at] == 3 then return math.max(0, math.min(units, p[at + 2] - sums[p[at + 1]])) end
+    local low, high = 0, units
+    while low < high do
+      local middle = floor((low + high + 1) / 2)
+      if within(at, middle) then low = middle else high = middle - 1 end
+    end
+    return low
+  end
+
+  -- The sources, in order (policies/waterfall.py says why).
+  local heed_stops = p[6] == 1
+
+  local function room(index, need, paid_units, given)
+    local source = sources[index]
+    local left = source[1] and available or source[3] - sums[source[2]]
+    local units, stop = math.max(0, math.min(need, left)), false
+    if source[1] then units = math.max(0, math.min(units, paid_units)) end
+    for _, guard in ipairs(source[7]) do
+      local before, at = 0, limits[guard]
+      for _, part in ipairs(given) do
+        for _, other in ipairs(sources[part[1]][7]) do
+          if other == guard then before = before + part[2] end
+        end
+      end
+      if not within(at, before + need) then
+        stop = stop or (p[at] == 3 and p[at + 3] == 1 and heed_stops)
+        units = math.min(units, math.max(0, most_within(at, before + need) - before))
       end
     end
-    local limit = limits[guard]
-    if not within(limit, before + need) then
-      stop = stop or (limit[1] == 3 and limit[4] and heed_stops)
-      units = math.min(units, math.max(0, most_within(limit, before + need) - before))
+    return units, stop
+  end
+
+  local function same(one, other)
+    if not one or #one ~= #other then return false end
+    for index, part in ipairs(one) do
+      if part[1] ~= other[index][1] or part[2] ~= other[index][2] then return false end
     end
+    return true
   end
-  return units, stop
-end
 
-local function same(one, other)
-  if not one or #one ~= #other then return false end
-  for index, part in ipairs(one) do
-    if part[1] ~= other[index][1] or part[2] ~= other[index][2] then return false end
+  -- Who pays for numerator/denominator of the request from this source on; nil: they cannot.
+  local function cover(index, numerator, denominator, paid_units, given)
+    if numerator == 0 then return {} end
+    local source = sources[index]
+    if not source then return nil end
+    local weight = source[4]
+    local need = -floor(-weight * numerator / denominator)
+    local units, stop = room(index, need, paid_units, given)
+    if units >= need then return {{index, need}} end
+    if stop then return nil end
+    if not source[5] or units == 0 then return cover(index + 1, numerator, denominator, paid_units, given) end
+    local function rest(part)
+      local before = {}
+      for _, each in ipairs(given) do before[#before + 1] = each end
+      before[#before + 1] = {index, part}
+      return cover(index + 1, numerator * weight - part * denominator, denominator * weight,
+        source[1] and paid_units - part or paid_units, before)
+    end
+    local others = rest(units)
+    if not others then return nil end
+    local least, most = 0, units
+    while least < most do
+      local middle = floor((least + most) / 2)
+      if same(rest(middle), others) then most = middle else least = middle + 1 end
+    end
+    local parts = least > 0 and {{index, least}} or {}
+    for _, part in ipairs(others) do parts[#parts + 1] = part end
+    return parts
   end
-  return true
-end
 
--- Who pays for numerator/denominator of the request from this source on; nil: they cannot.
-local function cover(index, numerator, denominator, paid_units, given)
-  if numerator == 0 then return {} end
-  local source = sources[index]
-  if not source then return nil end
-  local weight = source[4]
-  local need = -floor(-weight * numerator / denominator)
-  local units, stop = room(index, need, paid_units, given)
-  if units >= need then return {{index, need}} end
-  if stop then return nil end
-  if not source[5] or units == 0 then return cover(index + 1, numerator, denominator, paid_units, given) end
-  local function rest(part)
-    local before = {}
-    for _, each in ipairs(given) do before[#before + 1] = each end
-    before[#before + 1] = {index, part}
-    return cover(index + 1, numerator * weight - part * denominator, denominator * weight,
-      source[1] and paid_units - part or paid_units, before)
-  end
-  local others = rest(units)
-  if not others then return nil end
-  local least, most = 0, units
-  while least < most do
-    local middle = floor((least + most) / 2)
-    if same(rest(middle), others) then most = middle else least = middle + 1 end
-  end
-  local gives = least > 0 and {{index, least}} or {}
-  for _, part in ipairs(others) do gives[#gives + 1] = part end
-  return gives
-end
-
-local frozen = p[11] == 1
-local gives, passed, total = {}, not frozen, 0
-if not unbooked and passed then
-  gives = cover(1, 1, 1, p[5], gives)
+  gives = cover(1, 1, 1, p[5], {})
   passed = gives ~= nil
   for _, part in ipairs(gives or {}) do total = total + part[2] end
+  for l = 1, n_limits do
+    if p[limits[l]] > 2 and floor(p[12] / 2 ^ l) % 2 == 0 then passed = passed and within(limits[l], total) end
+  end
 end
-local guarded = p[c]
-for l, limit in ipairs(limits) do
-  if limit[1] < 3 then
-    passed = passed and limit[2]
-  elseif floor(guarded / 2 ^ l) % 2 == 0 and passed then
-    passed = within(limit, total)
+if unbooked then
+  for l = 1, n_limits do
+    local at = limits[l]
+    if p[at] == 3 and floor(p[12] / 2 ^ l) % 2 == 0 and sums[p[at + 1]] > p[at + 2] then passed = false end
   end
 end
 

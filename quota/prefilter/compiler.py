@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from policies.instants import Length, micros
 from policies.kinds.spend import SpendLimit
@@ -12,6 +12,8 @@ from policies.policy import Policy
 from policies.policy_set import PolicySet
 from policies.request import Circumstances, Request
 from policies.rules import Ruleset
+from quota.ask import Ask
+from quota.prefilter.facts import Facts
 from quota.prefilter.prints import name_print
 from quota.prefilter.program import Program, compiled
 
@@ -19,6 +21,15 @@ DAY: Final = 86_400_000_000
 MONTH: Final = 34 * DAY
 """The longest calendar month, with a change of time zone."""
 PROGRAMS_MOST: Final = 4096
+
+
+class Question(NamedTuple):
+    """What is asked, of which policies, in which circumstances, and all that as the script is told it."""
+
+    rules: Ruleset
+    request: Request
+    circumstances: Circumstances
+    program: Program | None
 
 
 class Compiler:
@@ -40,6 +51,36 @@ class Compiler:
         """How far any window looks back, in microseconds."""
         self._distinct = len(self.names) == len(names)
         self._programs: dict[Any, Program | None] = {}
+        self._questions: dict[Any, Question] = {}
+
+    def question(self, ask: Ask, facts: Facts, member: bytes, now: datetime) -> Question:
+        """Return what is asked, of which policies, in which circumstances, if these are the facts.
+
+        Raises:
+            InvalidRequest: the plan, the operation or an attribute is unknown or not allowed.
+        """
+        # Most requests differ in nothing but account and key. A type counts: 1 is no True.
+        values = tuple((name, type(value), value) for name, value in ask.attributes.items())
+        key = (ask.operation, ask.plan, ask.consent, type(ask.consent), facts.text, member, values)
+        try:
+            known = self._questions.get(key)
+        except TypeError:  # an attribute that cannot be hashed, and that no operation has
+            return self._question(ask, facts, member, now)
+        if known is not None and (known.program is None or known.program.holds(micros(now))):
+            return known
+        if len(self._questions) > PROGRAMS_MOST:
+            self._questions.clear()
+        made = self._questions[key] = self._question(ask, facts, member, now)
+        return made
+
+    def _question(self, ask: Ask, facts: Facts, member: bytes, now: datetime) -> Question:
+        policy_set = self.policy_set
+        plan = ask.plan or facts.plan or policy_set.default_plan
+        asked = None if ask.member is None else member.hex()
+        request = policy_set.request(ask.operation, ask.attributes, asked, ask.consent)
+        rules, circumstances = policy_set.rules(plan, ask.operation), facts.circumstances(plan)
+        program = self.program(rules, request, circumstances, now)
+        return Question(rules, request, circumstances, program)
 
     def program(
         self, rules: Ruleset, request: Request, circumstances: Circumstances, now: datetime
@@ -64,7 +105,7 @@ class Compiler:
         )
         at = micros(now)
         found = self._programs.get(key)
-        if found is not None and found.since <= at < found.until:
+        if found is not None and found.holds(at):
             return found
         if len(self._programs) > PROGRAMS_MOST:
             self._programs.clear()

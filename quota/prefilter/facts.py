@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from billing.books import BookState, zones_from, zones_text
@@ -12,6 +12,9 @@ from policies.window import Zones
 
 if TYPE_CHECKING:
     from policies.request import CapPeriod, PaidUse
+
+
+_NOTHING_SET = (None, Zones(), None, None, False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,11 @@ class Facts:
     paid_use: PaidUse | None = None
     cap: SpendCap | None = None
     frozen: bool = False
+    text: str = field(default="", compare=False)
+    """The facts as Redis keeps them; empty where nothing was set."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "text", self._text())
 
     @classmethod
     def of(cls, book: BookState | None) -> Facts:
@@ -41,10 +49,8 @@ class Facts:
         limit = None if cap is None else SpendCap(cap[0], cast("CapPeriod", cap[1]))
         return cls(plan, zones_from(zones), paid_use, limit, frozen)
 
-    @property
-    def text(self) -> str:
-        """The facts as Redis keeps them; empty where nothing was set."""
-        if self == Facts():
+    def _text(self) -> str:
+        if (self.plan, self.zones, self.paid_use, self.cap, self.frozen) == _NOTHING_SET:
             return ""
         cap = None if self.cap is None else [self.cap.minor, self.cap.per]
         values = [self.plan, zones_text(self.zones), self.paid_use, cap, self.frozen]

@@ -16,13 +16,13 @@ from policies.decision import Decision
 from policies.errors import ComptrollerError
 from policies.instants import from_micros, micros
 from policies.policy_set import PolicySet
-from policies.request import Circumstances, Request
+from policies.request import Request
 from policies.rules import Ruleset
 from policies.waterfall import decide
 from quota.ask import Ask
 from quota.prefilter.answers import Verdict
 from quota.prefilter.budgets import BudgetMemory
-from quota.prefilter.compiler import Compiler
+from quota.prefilter.compiler import Compiler, Question
 from quota.prefilter.facts import Facts
 from quota.prefilter.prints import key_print, member_print, redis_key
 from quota.prefilter.unpacking import unpacked
@@ -97,24 +97,14 @@ class Prefilter:
         member = member_print(ask.account, ask.member)
         for _ in range(ROUNDS_MOST):
             try:
-                question = self.question(policy_set, ask, facts, member)
-                rules, request, circumstances = question
-                program = compiler.program(rules, request, circumstances, now)
+                question = compiler.question(ask, facts, member, now)
             except ComptrollerError:
                 return AskSql("it is not a request that the policy file admits")
-            if program is None:
+            if question.program is None:
                 return AskSql("a policy is of a kind that Redis does not decide")
-            head: list[Argument] = [
-                "d",
-                given_now,
-                deadline,
-                raw,
-                facts.text,
-                program.form,
-                program.data,
-                member,
-            ]
-            verdict, at, *rest = yield key, head
+            form, data, *_ = question.program
+            told: list[Argument] = [facts.text, form, data, member]
+            verdict, at, *rest = yield key, ["d", given_now, deadline, raw, *told]
             match verdict:
                 case Verdict.PASSED:
                     return Passed(raw)
@@ -147,29 +137,15 @@ class Prefilter:
         facts = self._facts[account] = Facts.read(text.decode())
         return facts
 
-    @staticmethod
-    def question(
-        policy_set: PolicySet, ask: Ask, facts: Facts, member: bytes
-    ) -> tuple[Ruleset, Request, Circumstances]:
-        """Return what is asked, of which policies, in which circumstances, if these are the facts.
-
-        Raises:
-            InvalidRequest: the plan, the operation or an attribute is unknown or not allowed.
-        """
-        plan = ask.plan or facts.plan or policy_set.default_plan
-        asked = None if ask.member is None else member.hex()
-        request = policy_set.request(ask.operation, ask.attributes, asked, ask.consent)
-        return policy_set.rules(plan, ask.operation), request, facts.circumstances(plan)
-
     def refused(
         self,
-        question: tuple[Ruleset, Request, Circumstances],
+        question: Question,
         policy_set: PolicySet,
         at_micros: int,
         told: Sequence[Any],
     ) -> Refused | AskSql:
         """Decide again on the state that Redis gave, to say why, and what would help."""
-        rules, request, circumstances = question
+        rules, request, circumstances, _ = question
         now, (blob, _, partial) = from_micros(at_micros), told
         history = unpacked(blob, self.compiler(policy_set).names).history()
         spent = self._spent(policy_set, rules, now)

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import prod
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from policies.instants import add_months, micros
 from policies.kinds.allowance import Allowance, DailyAllowance
@@ -43,14 +42,17 @@ KINDS: Final = (RateLimit, ConcurrencyLimit, UsageLimit, SpendLimit, Budget)
 SOURCES: Final = (DailyAllowance, Allowance, Credits)
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
+class Program(NamedTuple):
     """What the script is given of a request. Valid for instants of `since` <= now < `until`, in microseconds."""
 
     form: bytes
     data: bytes
     since: int
     until: int
+
+    def holds(self, at_micros: int) -> bool:
+        """Whether it is valid at an instant, in microseconds since 1970."""
+        return self.since <= at_micros < self.until
 
 
 class _Numbers:
@@ -93,7 +95,6 @@ def compiled(
     for source, weight, its_guards in zip(rules.sources, weights, guards, strict=True):
         at = [place[id(limit)] for limit in its_guards if id(limit) in place]
         _write_source(written, source, weight, at, asked, windows)
-    written.add(sum(2 ** place[id(limit)] for limit in limits if limit.is_guard))
     hold = rules.operation.hold.queued
     if not windows.exact or hold.is_calendar:
         return None
@@ -104,6 +105,8 @@ def compiled(
     head.add(_paid_units(rules, request, circumstances), not request.consent)
     head.add(fresh / timedelta(microseconds=1), keep, min(keep, WEEK) // 1000 + HOUR // 1000)
     head.add(hold.micros, circumstances.frozen)
+    head.add(sum(2 ** place[id(limit)] for limit in limits if limit.is_guard))
+    head.add(windows.since, windows.until)
     for window in windows.all:
         head.add(*window)
     (head_form, head_data), (form, data) = head.packed(), written.packed()
@@ -164,10 +167,9 @@ class _Windows:
         kind, value, since, until = self._bounds(read.window)
         self.since, self.until = max(self.since, since), min(self.until, until)
         money = read.measure == "spend"
-        currency = name_print(read.currency or "")
         sources = [name_print(source) for source in read.sources]
-        row = (kind, value, since, until, int(of_member), int(money), currency)
-        self.all.append((*row, len(sources), *sources))
+        measured = (1, name_print(read.currency or "")) if money else (0,)
+        self.all.append((kind, value, int(of_member), *measured, len(sources), *sources))
         self._places[read] = len(self.all)
         return len(self.all)
 

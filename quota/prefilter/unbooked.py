@@ -100,8 +100,8 @@ def unbooked_steps(
     compiler, facts = prefilter.compiler(policy_set), prefilter.facts(ask.account)
     key, member = redis_key(ask.account), member_print(ask.account, ask.member)
     for _ in range(4):
-        rules, request, circumstances = prefilter.question(policy_set, ask, facts, member)
-        program = compiler.program(rules, request, circumstances, now)
+        question = compiler.question(ask, facts, member, now)
+        rules, request, circumstances, program = question
         if program is None:
             return AskSql("a policy is of a kind that Redis does not decide")
         raw = unbooked_print(ask.account, ask.key)
@@ -131,7 +131,7 @@ def unbooked_steps(
             case Verdict.LATE:
                 raise DeadlinePassed("not_after is past: nothing was taken")
             case Verdict.DENIED:
-                return prefilter.refused((rules, request, circumstances), policy_set, at, rest)
+                return prefilter.refused(question, policy_set, at, rest)
             case Verdict.FACTS:
                 facts = prefilter.remember(ask.account, rest[0])
             case Verdict.OTHER_WINDOW:
