@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import bindparam, insert, literal, select, update
+from sqlalchemy import bindparam, delete, insert, literal, select, update
 
 from billing import chart
 from billing.book import GENESIS, salted_hash
-from billing.sql import Db, Statement, insert_into
+from billing.sql import Db, Statement, insert_into, insert_once
 from billing.tables import ACCOUNT_NAMES, BOOKS, LEDGER_ACCOUNTS
 from policies.instants import from_micros, micros
 from policies.request import CapPeriod, Circumstances, PaidUse, SpendCap
@@ -106,6 +107,23 @@ _LOCK_ID: Final = Statement(
 )
 
 
+_LOCK_ROW: Final = Statement(
+    select(*BOOK_COLUMNS).where(BOOKS.c.id == bindparam("book_id")).with_for_update(key_share=True)
+)
+
+
+_OWNER: Final = Statement(
+    select(ACCOUNT_NAMES.c.name, ACCOUNT_NAMES.c.salt).where(
+        ACCOUNT_NAMES.c.book_id == bindparam("book_id")
+    )
+)
+
+
+_BOOK_OF: Final = Statement(
+    select(ACCOUNT_NAMES.c.book_id).where(ACCOUNT_NAMES.c.name == bindparam("name"))
+)
+
+
 _OPEN: Final = Statement(
     insert(BOOKS)
     .values(
@@ -121,14 +139,10 @@ _OPEN: Final = Statement(
 )
 
 
-_NAME: Final = Statement(
-    insert(ACCOUNT_NAMES).values(
-        name=bindparam("name"),
-        book_id=bindparam("book_id"),
-        salt=bindparam("salt"),
-        tags=literal("{}"),
-    )
-)
+_NAME: Final = insert_once(ACCOUNT_NAMES)
+
+
+_DISCARD: Final = Statement(delete(BOOKS).where(BOOKS.c.id == bindparam("of_book")))
 
 
 _SAVED: Final = (
@@ -169,27 +183,69 @@ def read_book_by_id(db: Db, book_id: int) -> BookState | None:
     return None if row is None else _state(row)
 
 
-def lock_book(db: Db, name: str) -> BookState | None:
-    """Lock an account's book and return it; None where the account has none yet. A write, so that nothing is stale."""
-    row = db.row(_LOCK, name=name)
-    return None if row is None else _state(row)
+def lock_book(db: Db, name: str, seen: BookState | None = None) -> BookState | None:
+    """Lock an account's book and return it; None where the account has none yet. Whatever is read next is not stale.
+
+    `seen`: the book as it was read before, without the lock.
+    """
+    if db.one_writer:
+        row = db.row(_LOCK, name=name)
+        return None if row is None else _state(row)
+    book_id = _book_of(db, name) if seen is None else seen.id
+    while book_id is not None:
+        book, owner = _lock_row(db, book_id)
+        if owner == name:
+            return book
+        # Who held the lock has erased the name: the account may have another book by now.
+        book_id = _book_of(db, name)
+    return None
 
 
 def lock_book_by_id(db: Db, book_id: int) -> BookState | None:
     """Lock a book and return it; None where there is none."""
+    if not db.one_writer:
+        return _lock_row(db, book_id)[0]
     row = db.row(_LOCK_ID, of_book=book_id)
     return None if row is None else _state(row)
 
 
-def open_book(db: Db, name: str, now: datetime) -> BookState:
-    """Open a book for a new account. Locked, since nobody else can see it before the commit."""
+def _lock_row(db: Db, book_id: int) -> tuple[BookState | None, str | None]:
+    """Lock a book's row, and return it with whose book it is. That is asked later: waiting for a lock takes time."""
+    given = {"book_id": book_id}
+    rows, owners = db.rows_of((_LOCK_ROW, given), (_OWNER, given))
+    if not rows:
+        return None, None
+    name, salt = owners[0] if owners else (None, None)
+    return _state((*rows[0], salt)), name
+
+
+def _book_of(db: Db, name: str) -> int | None:
+    row = db.row(_BOOK_OF, name=name)
+    return None if row is None else int(row[0])
+
+
+def open_book(db: Db, name: str, now: datetime) -> BookState | None:
+    """Open a book for a new account. Locked, since nobody else can see it before the commit.
+
+    None: somebody else has opened one at the same moment, and it is there to be locked.
+    """
     book_id = int((db.row(_OPEN, at=now) or (0,))[0])
     salt = secrets.token_bytes(SALT_BYTES)
-    db.run(_NAME, name=name, book_id=book_id, salt=salt)
-    for account, asset in chart.BOOK_ACCOUNTS:
-        db.run(_ACCOUNT, book_id=book_id, id=account, asset=asset)
+    # The name's key is what two who open a book for one account compete for: the second waits for the first's end.
+    if not db.count(_NAME, name=name, book_id=book_id, salt=salt, tags="{}"):
+        db.run(_DISCARD, of_book=book_id)
+        return None
+    open_accounts(db, book_id, dict(chart.BOOK_ACCOUNTS))
     return BookState(
         book_id, 0, GENESIS, now, 0, 0, None, Zones(), None, None, None, None, {}, salt
+    )
+
+
+def open_accounts(db: Db, book_id: int, accounts: Mapping[str, str]) -> None:
+    """Open accounts of a book's ledger, each with its asset."""
+    db.run_each(
+        _ACCOUNT,
+        [{"book_id": book_id, "id": name, "asset": asset} for name, asset in accounts.items()],
     )
 
 

@@ -6,6 +6,7 @@ order of commit, without gaps, because all of this happens under that lock.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,9 +14,9 @@ from sqlalchemy import bindparam, case, select, update
 
 from billing import chart
 from billing.book import BODY_VERSION, canonical, record_hash
-from billing.books import _ACCOUNT, BookState
+from billing.books import BookState, open_accounts
 from billing.lots import Lot
-from billing.sql import Db, Statement, insert_into
+from billing.sql import Db, Statement, insert_into, insert_once
 from billing.tables import (
     ASSETS,
     ERASABLES,
@@ -51,13 +52,8 @@ _HAS_ACCOUNT: Final = Statement(
     )
 )
 _HAS_ASSET: Final = Statement(select(ASSETS.c.code).where(ASSETS.c.code == bindparam("code")))
-_ASSET: Final = insert_into(ASSETS)
-_ERASABLE: Final = insert_into(ERASABLES)
-_HAS_ERASABLE: Final = Statement(
-    select(ERASABLES.c.hash).where(
-        ERASABLES.c.book_id == bindparam("book_id"), ERASABLES.c.hash == bindparam("hash")
-    )
-)
+_ASSET: Final = insert_once(ASSETS)
+_ERASABLE: Final = insert_once(ERASABLES)
 _LEFT: Final = (
     LOT_BALANCES.c.units_in
     + bindparam("units_in_by")
@@ -100,30 +96,19 @@ def post(db: Db, book: BookState, draft: Draft, recorded_at: datetime) -> int:
     )
     for lot in draft.new_lots:
         _add_lot(db, book, lot)
-    for index, transfer in enumerate(draft.transfers):
-        db.run(
-            _TRANSFER,
-            book_id=book.id,
-            seq=book.seq,
-            idx=index,
-            debit=transfer.debit,
-            credit=transfer.credit,
-            asset=transfer.asset,
-            amount=transfer.amount,
-            phase=int(transfer.phase),
-            grant_no=transfer.grant_no,
-            lot_no=transfer.lot_no,
-        )
+    _add_transfers(db, book, draft)
     _move_lots(db, book, draft)
     _add_lines(db, book, draft)
     book.at, book.changed = max(book.at, draft.at), True
     return book.seq
 
 
-def remember(db: Db, book: BookState, hashed: str, value: str, *, new: bool = False) -> None:
-    """Keep the value behind a salted hash, where it can be erased. `new`: it is known not to be kept yet."""
-    if new or not db.rows(_HAS_ERASABLE, book_id=book.id, hash=hashed):
-        db.run(_ERASABLE, book_id=book.id, hash=hashed, value=value)
+def remember(db: Db, book: BookState, values: Mapping[str, str]) -> None:
+    """Keep the values behind salted hashes, by their hash, where they can be erased."""
+    db.run_each(
+        _ERASABLE,
+        [{"book_id": book.id, "hash": hashed, "value": value} for hashed, value in values.items()],
+    )
 
 
 def _body(draft: Draft, recorded_at: datetime) -> dict[str, Any]:
@@ -218,13 +203,34 @@ def _add_lot(db: Db, book: BookState, lot: Lot) -> None:
 def _add_accounts(db: Db, book: BookState, lot: Lot) -> None:
     if not db.rows(_HAS_ASSET, code=lot.currency):
         db.run(_ASSET, code=lot.currency, scale=chart.asset_scale(lot.currency))
+    accounts = {
+        chart.lot_units(lot.number): chart.CREDIT,
+        chart.lot_deferred(lot.number): lot.currency,
+    }
     if not db.rows(_HAS_ACCOUNT, book_id=book.id, id=chart.money(chart.CASH, lot.currency)):
-        for account in chart.MONEY_ACCOUNTS:
-            db.run(
-                _ACCOUNT, book_id=book.id, id=chart.money(account, lot.currency), asset=lot.currency
-            )
-    db.run(_ACCOUNT, book_id=book.id, id=chart.lot_units(lot.number), asset=chart.CREDIT)
-    db.run(_ACCOUNT, book_id=book.id, id=chart.lot_deferred(lot.number), asset=lot.currency)
+        accounts |= {chart.money(name, lot.currency): lot.currency for name in chart.MONEY_ACCOUNTS}
+    open_accounts(db, book.id, accounts)
+
+
+def _add_transfers(db: Db, book: BookState, draft: Draft) -> None:
+    db.run_each(
+        _TRANSFER,
+        [
+            {
+                "book_id": book.id,
+                "seq": book.seq,
+                "idx": index,
+                "debit": transfer.debit,
+                "credit": transfer.credit,
+                "asset": transfer.asset,
+                "amount": transfer.amount,
+                "phase": int(transfer.phase),
+                "grant_no": transfer.grant_no,
+                "lot_no": transfer.lot_no,
+            }
+            for index, transfer in enumerate(draft.transfers)
+        ],
+    )
 
 
 def _move_lots(db: Db, book: BookState, draft: Draft) -> None:
@@ -239,17 +245,20 @@ def _move_lots(db: Db, book: BookState, draft: Draft) -> None:
 
 
 def _add_lines(db: Db, book: BookState, draft: Draft) -> None:
-    for index, line in enumerate(draft.lines):
-        db.run(
-            _LINE,
-            book_id=book.id,
-            seq=book.seq,
-            idx=index,
-            kind=draft.kind,
-            at=draft.at,
-            grant_no=draft.grant_no,
-            plan=draft.plan,
-            operation=draft.operation,
-            member=draft.member,
-            **{name: getattr(line, name) for name in LINE_FIELDS},
-        )
+    of_record = {
+        "book_id": book.id,
+        "seq": book.seq,
+        "kind": draft.kind,
+        "at": draft.at,
+        "grant_no": draft.grant_no,
+        "plan": draft.plan,
+        "operation": draft.operation,
+        "member": draft.member,
+    }
+    db.run_each(
+        _LINE,
+        [
+            {**of_record, "idx": index, **{name: getattr(line, name) for name in LINE_FIELDS}}
+            for index, line in enumerate(draft.lines)
+        ],
+    )

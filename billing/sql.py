@@ -9,9 +9,11 @@ on every database.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Dialect, Integer, Table, bindparam, insert
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.pool import PoolProxiedConnection
 from sqlalchemy.sql.elements import ClauseElement
 from sqlalchemy.types import TypeEngine
@@ -52,6 +54,30 @@ def insert_into(table: Table) -> Statement:
     """Return the statement that inserts one whole row."""
     return Statement(
         insert(table).values({name: bindparam(name) for name in map(str, table.c.keys())})
+    )
+
+
+def insert_once(table: Table) -> Statement:
+    """Return the statement that inserts one whole row, unless its key is there already."""
+    row: dict[str, Any] = {name: bindparam(name) for name in map(str, table.c.keys())}
+    return Statement(
+        sqlite.insert(table).values(row).on_conflict_do_nothing(),
+        postgresql=postgresql.insert(table).values(row).on_conflict_do_nothing(),
+    )
+
+
+def insert_or_add(table: Table, amount: str) -> Statement:
+    """Return the statement that inserts one whole row, or adds its amount to that of the row with its key."""
+    row: dict[str, Any] = {name: bindparam(name) for name in map(str, table.c.keys())}
+    key = list(table.primary_key.columns)
+    in_file, in_server = sqlite.insert(table).values(row), postgresql.insert(table).values(row)
+    return Statement(
+        in_file.on_conflict_do_update(
+            index_elements=key, set_={amount: table.c[amount] + in_file.excluded[amount]}
+        ),
+        postgresql=in_server.on_conflict_do_update(
+            index_elements=key, set_={amount: table.c[amount] + in_server.excluded[amount]}
+        ),
     )
 
 
@@ -110,7 +136,23 @@ def _bind_processor(kind: TypeEngine[Any], dialect: Dialect) -> Processor | None
     # Most values are instants: their own functions, without the layers that a TypeDecorator puts around them.
     if isinstance(kind, Instant):
         return kind.bind(dialect)
+    if isinstance(kind, Integer) and dialect.driver == "psycopg":
+        return _eight_octets()
     return kind.dialect_impl(dialect).bind_processor(dialect)
+
+
+@cache
+def _eight_octets() -> Processor:
+    """Return what makes psycopg send an integer as the columns have it.
+
+    It would choose the narrowest type for each value, and prepare a statement anew for each mixture of them.
+    """
+    from psycopg.types.numeric import Int8  # noqa: PLC0415 - only where there is PostgreSQL
+
+    def wide(value: int | None) -> Int8 | None:
+        return None if value is None else Int8(value)
+
+    return wide
 
 
 def _result_processor(column: ColumnElement[Any], dialect: Dialect) -> Processor | None:
@@ -147,10 +189,23 @@ class Db:
         self.notes: Final[dict[int, Any]] = {}
         """What else there is to tell of a book after the commit, by whoever changed it."""
 
+    @property
+    def one_writer(self) -> bool:
+        """Whether nobody else writes while a transaction that writes is open: what it has read stays true."""
+        return self.dialect.name == "sqlite"
+
     def run(self, statement: Statement, /, **values: Any) -> None:
         """Run a statement that returns no rows."""
         compiled = statement.compiled(self._kind, self.dialect)
         self._cursor.execute(compiled.text, compiled.parameters(values))
+
+    def run_each(self, statement: Statement, each: Sequence[Mapping[str, Any]], /) -> None:
+        """Run a statement that returns no rows with each of these values, in order."""
+        if len(each) == 1:
+            self.run(statement, **each[0])
+        elif each:
+            compiled = statement.compiled(self._kind, self.dialect)
+            self._cursor.executemany(compiled.text, [*map(compiled.parameters, each)])
 
     def driver_sql(self, text: str) -> None:
         """Run a statement that is no business of tables, such as BEGIN."""
@@ -172,6 +227,10 @@ class Db:
         """Run a statement and return its only row, or None."""
         rows = self.rows(statement, **values)
         return rows[0] if rows else None
+
+    def rows_of(self, *asked: tuple[Statement, Mapping[str, Any]]) -> list[list[Row]]:
+        """Run several statements, one after the other, and return the rows of each."""
+        return [self.rows(statement, **values) for statement, values in asked]
 
     def close(self) -> None:
         """Give the cursor back."""

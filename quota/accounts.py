@@ -52,11 +52,12 @@ def lock_account(db: Db, account: str, clock: Clock) -> tuple[BookState, datetim
 
     The clock is read under the lock, so that nothing is dated before what somebody has read meanwhile.
     """
-    book = lock_book(db, account)
-    now = clock()
-    if book is None:
-        return open_book(db, account, now), now
-    now = max(now, book.at)
+    while (book := lock_book(db, account)) is None:
+        now = clock()
+        opened = open_book(db, account, now)
+        if opened is not None:
+            return opened, now
+    now = max(clock(), book.at)
     post_dues(db, book, now)
     return book, now
 
@@ -154,7 +155,7 @@ def set_frozen(db: Db, book: BookState, reason: str | None, now: datetime) -> No
     if (book.frozen is None) != (reason is None):
         book.frozen = reason
         if reason is not None and hashed is not None:
-            remember(db, book, hashed, reason)
+            remember(db, book, {hashed: reason})
         _record(db, book, "unfreeze" if reason is None else "freeze", {"reason": hashed}, now)
     save_book(db, book)
 

@@ -78,7 +78,7 @@ def admit(
         IdempotencyConflict: the key was used for another request.
         DeadlinePassed: `not_after` is past.
     """
-    book = lock_book(db, ask.account)
+    book = lock_book(db, ask.account, None if looked is None else looked.book)
     now = clock() if book is None else max(clock(), book.at)
     looked = None if looked is None else _as_of(db, looked, book, now)
     if looked is None:
@@ -96,6 +96,8 @@ def admit(
     if book is None:
         # Only now has the account a salt, and what its records say of the member is hashed with it.
         book = open_book(db, ask.account, now)
+        if book is None:  # somebody else has opened one: what was decided is not about it
+            return admit(db, policy_set, ask, clock, None)
         case = case_of(policy_set, ask, load_picture(db, book), now)
         state = state_of(db, case)
         looked = Look(case, case.decide(state), state)
@@ -111,8 +113,7 @@ def _as_of(db: Db, looked: Look, book: BookState | None, now: datetime) -> Look 
     budgets, which all books share, are read again. The rules are then asked once more, for the instant that it is.
     """
     case, state = looked.case, looked.state
-    seen = None if case.picture is None else case.picture.book
-    if not isinstance(state, Readings) or _place(seen) != _place(book):
+    if not isinstance(state, Readings) or _place(looked.book) != _place(book):
         return None
     if not case.now <= now < state.steady_until:
         return None

@@ -46,6 +46,11 @@ class Look:
     decision: Decision
     state: State
 
+    @property
+    def book(self) -> BookState | None:
+        """The book as it was read; None where the account had none."""
+        return None if self.case.picture is None else self.case.picture.book
+
 
 def case_of(policy_set: PolicySet, ask: Ask, picture: Picture | None, now: datetime) -> Case:
     """Put a request together with what the account is, as of `now` or the account's own time if that is later.

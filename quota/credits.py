@@ -13,7 +13,7 @@ from billing.books import BookState, lock_book_by_id, save_book
 from billing.lots import Lot
 from billing.posting import post
 from billing.purchases import PURCHASE, REFUND, Refund, draft_issue, draft_refund
-from billing.sql import Db, Statement, insert_into
+from billing.sql import Db, Statement, insert_once
 from billing.tables import LOTS, PAYMENT_REFERENCES
 from policies.errors import IdempotencyConflict, InvalidRequest, UnknownLot
 from quota.accounts import lock_account
@@ -41,7 +41,7 @@ _GIVEN: Final = Statement(
         LOTS.c.reference == bindparam("reference"),
     )
 )
-_KEEP: Final = insert_into(PAYMENT_REFERENCES)
+_KEEP: Final = insert_once(PAYMENT_REFERENCES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +137,7 @@ def refund(db: Db, ids: tuple[int, int], reference: str, clock: Clock) -> Refund
     found = db.row(_FIND, origin=REFUND, reference=reference)
     if found is not None:
         if (int(found[0]), int(found[1])) != ids:
-            raise IdempotencyConflict(
-                f"reference `{reference}` was used for the refund of another lot"
-            )
+            raise _other_use(REFUND, reference)
         facts = record_facts(db, int(found[0]), int(found[2]))
         return Refund(
             lot_id(*ids),
@@ -161,7 +159,12 @@ def refund(db: Db, ids: tuple[int, int], reference: str, clock: Clock) -> Refund
 def _keep(
     db: Db, book: BookState, origin: str, reference: str, lot_no: int, seq: int, fingerprint: str
 ) -> None:
-    db.run(
+    """Keep a reference. Its key is what two accounts compete for that use it at the same moment.
+
+    Raises:
+        IdempotencyConflict: another account has used it.
+    """
+    kept = db.count(
         _KEEP,
         origin=origin,
         reference=reference,
@@ -169,6 +172,18 @@ def _keep(
         lot_no=lot_no,
         seq=seq,
         request_hash=book.hashed("payment", fingerprint),
+    )
+    if not kept:
+        raise _other_use(origin, reference)
+
+
+def _other_use(origin: str, reference: str) -> IdempotencyConflict:
+    if origin == REFUND:
+        return IdempotencyConflict(
+            f"reference `{reference}` was used for the refund of another lot"
+        )
+    return IdempotencyConflict(
+        f"payment `{reference}` was recorded for another purchase, or for another account"
     )
 
 
@@ -184,9 +199,7 @@ def _bought(db: Db, book: BookState, asked: Issue) -> Issued | None:
         or book_id != book.id
         or book.hashed("payment", asked.fingerprint) != request_hash
     ):
-        raise IdempotencyConflict(
-            f"payment `{asked.reference}` was recorded for another purchase, or for another account"
-        )
+        raise _other_use(PURCHASE, asked.reference)
     return _issued(book_id, asked.account, lot)
 
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy import bindparam, func, insert, select
 
-from billing.sql import Db, Row, Statement
+from billing.sql import Db, Row, Statement, insert_or_add
 from policies.errors import ComptrollerError
 from quota.forks import Forkable
 from quota.grants import Denial
@@ -35,12 +35,7 @@ Key = tuple[str, str | None, str, str, str, int]
 _INSERT: Final = Statement(
     insert(DENIALS).values({c.name: bindparam(c.name) for c in DENIALS.c if c.name != "id"})
 )
-_LOST: Final = Statement(insert(DENIAL_LOSSES).values(at=bindparam("at"), lost=bindparam("lost")))
-_MORE_LOST: Final = Statement(
-    update(DENIAL_LOSSES)
-    .where(DENIAL_LOSSES.c.at == bindparam("of_at"))
-    .values(lost=DENIAL_LOSSES.c.lost + bindparam("more"))
-)
+_LOST: Final = insert_or_add(DENIAL_LOSSES, "lost")
 _TOTAL_LOST: Final = Statement(select(func.coalesce(func.sum(DENIAL_LOSSES.c.lost), 0)))
 _SHOW: Final = Statement(
     select(
@@ -141,10 +136,9 @@ class DenialLog(Forkable):
                 with self._store.writing() as db:
                     with self._guard:  # who was forgotten meanwhile is not in it any more
                         waited = list(batch.values())
-                    for first, last_at, count in waited:
-                        db.run(_INSERT, **_row(first, last_at, count))
+                    db.run_each(_INSERT, [_row(*each) for each in waited])
                     if lost:
-                        _count_lost(db, lost, at)
+                        db.run(_LOST, at=at, lost=lost)
             except BaseException:
                 self._take_back(batch, lost)
                 raise
@@ -231,8 +225,3 @@ def _row(first: Denial, last_at: datetime, count: int) -> dict[str, Any]:
         "findings": json.dumps(findings),
         "policy_version": first.policy_version,
     }
-
-
-def _count_lost(db: Db, lost: int, at: datetime) -> None:
-    if not db.count(_MORE_LOST, of_at=at, more=lost):
-        db.run(_LOST, at=at, lost=lost)

@@ -105,9 +105,7 @@ def write_grant(db: Db, book: BookState, looked: Look, readings: Readings) -> Gr
         returns=int(facts["returns"]),
         member=member,
     )
-    remember(db, book, key_hash, ask.key, new=True)
-    for hashed, value in hashes.items():
-        remember(db, book, hashed, value)
+    remember(db, book, {key_hash: ask.key, **hashes})
     save_book(db, book)
     plan, returns = case.rules.plan, bool(facts["returns"])
     return Granted(book, number, decision, case.attributes, plan, now, expires_at, returns)

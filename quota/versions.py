@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
-from sqlalchemy import bindparam, insert, select
+from sqlalchemy import bindparam, select
 
-from billing.sql import Db, Statement
+from billing.sql import Db, Statement, insert_once
 from policies.errors import InvalidRequest
 from policies.policy_set import PolicySet
 from quota.tables import POLICY_VERSIONS
@@ -18,9 +18,7 @@ _READ: Final = Statement(
 _HAS: Final = Statement(
     select(POLICY_VERSIONS.c.version).where(POLICY_VERSIONS.c.version == bindparam("version"))
 )
-_WRITE: Final = Statement(
-    insert(POLICY_VERSIONS).values(version=bindparam("version"), content=bindparam("content"))
-)
+_WRITE: Final = insert_once(POLICY_VERSIONS)
 
 
 def store(db: Db, policy_set: PolicySet) -> None:
