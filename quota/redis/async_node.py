@@ -47,7 +47,8 @@ class AsyncNode:
         self._breaker = breaker
         self._before_opening = before_opening
         self._loop = asyncio.get_running_loop()
-        self._pipe: Pipe | None = None
+        self._pipe: Pipe | None = None  # the one for new calls
+        self._pipes: set[Pipe] = set()  # and those that wait for a last reply
         self._opening: asyncio.Task[Pipe | RedisUnavailable] | None = None
 
     async def ask(self, packed: bytes, *, asking: bool = False) -> Any:
@@ -70,21 +71,24 @@ class AsyncNode:
         """Send many commands. Each gets its raw reply, or the RedisUnavailable it met."""
         replies: list[Any] = []
         for start in range(0, len(packed), _AT_A_TIME):
-            some = [self.ask(each) for each in packed[start : start + _AT_A_TIME]]
-            for reply in await asyncio.gather(*some, return_exceptions=True):
-                if isinstance(reply, BaseException) and not isinstance(reply, RedisUnavailable):
-                    raise reply
-                replies.append(reply)
+            some = packed[start : start + _AT_A_TIME]
+            replies += await asyncio.gather(*map(self._met, some))
         return replies
+
+    async def _met(self, packed: bytes) -> Any:
+        try:
+            return await self.ask(packed)
+        except RedisUnavailable as error:
+            return error
 
     async def close(self) -> None:
         """Close the connection, and return when it is closed."""
         if self._opening is not None:
             self._opening.cancel()
             await asyncio.wait([self._opening])
-        if self._pipe is not None:
-            self._pipe.abort("this client is closed")
-            await self._pipe.closed
+        for pipe in list(self._pipes):
+            pipe.abort("this client is closed")
+            await pipe.closed
 
     def retire(self) -> None:
         """Close the connection when the calls under way have their replies."""
@@ -114,6 +118,8 @@ class AsyncNode:
         self._opening = None
         if not opening.cancelled() and isinstance(pipe := opening.result(), Pipe):
             self._pipe = pipe
+            self._pipes.add(pipe)
+            pipe.closed.add_done_callback(lambda _: self._pipes.discard(pipe))
 
     async def _open(self) -> Pipe | RedisUnavailable:
         await self._before_opening()

@@ -3,6 +3,9 @@
 All calls that tasks make in one turn of the event loop go out in one write. Replies come in the
 order of the calls, so each reply belongs to the oldest call that has none, whether somebody still
 waits for it or not: a cancelled call, and one whose time is over, keep their place in the queue.
+
+A connection on which a reply is overdue takes no new calls: those under way may still be answered,
+and then it closes. So what follows a timeout never waits behind it.
 """
 
 from __future__ import annotations
@@ -179,6 +182,7 @@ class Pipe(asyncio.Protocol):
             due = last
         if due > self._expired:
             self._breaker.failed()
+            self._retiring = True
             begin = max(self._expired, self._answered) - self._answered
             overdue = islice(self._waiting, begin, due - self._answered)
             self._expired = due

@@ -88,6 +88,8 @@ class Node:
 
     def ask_many(self, packed: Sequence[bytes]) -> list[Any]:
         """Send commands in pipelines. Each gets its raw reply, or the RedisUnavailable it met."""
+        if not packed:
+            return []
         replies: list[Any] = []
         sent = 0
 
@@ -107,7 +109,12 @@ class Node:
             unanswered = sent - len(replies)
             replies += [RedisUnavailable(str(error), outcome_unknown=True)] * unanswered
             replies += [RedisUnavailable(str(error))] * (len(packed) - sent)
-        return replies
+        return [
+            as_exception(reply)
+            if isinstance(reply, hiredis.ReplyError) and is_failure(reply)
+            else reply
+            for reply in replies
+        ]
 
     def close(self) -> None:
         """Close the idle connections; those in use close when they are given back."""
