@@ -13,6 +13,7 @@ from sqlalchemy import bindparam, delete, insert, literal, select, update
 
 from billing import chart
 from billing.book import GENESIS, salted_hash
+from billing.placement import placed
 from billing.sql import Db, Statement, insert_into, insert_once
 from billing.tables import ACCOUNT_NAMES, BOOKS, LEDGER_ACCOUNTS
 from policies.instants import from_micros, micros
@@ -112,6 +113,9 @@ _LOCK_ROW: Final = Statement(
 )
 
 
+_WRITES: Final = f"LOCK TABLE {BOOKS.name} IN ROW EXCLUSIVE MODE"
+
+
 _OWNER: Final = Statement(
     select(ACCOUNT_NAMES.c.name, ACCOUNT_NAMES.c.salt).where(
         ACCOUNT_NAMES.c.book_id == bindparam("book_id")
@@ -198,6 +202,8 @@ def lock_book(db: Db, name: str, seen: BookState | None = None) -> BookState | N
             return book
         # Who held the lock has erased the name: the account may have another book by now.
         book_id = _book_of(db, name)
+    # Who waits for all writers finds them by the lock that any row of this table takes: here there is no row yet.
+    db.driver_sql(placed(_WRITES, db.dialect))
     return None
 
 

@@ -30,7 +30,7 @@ from quota.stores.postgres_errors import sqlstate, translated
 from quota.stores.postgres_joined import LIMIT, Joined, joined
 
 BEGIN_READING: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-BEGIN_WRITING: Final = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
+BEGIN_WRITING: Final = "BEGIN ISOLATION LEVEL READ COMMITTED"
 NOT_WAITING: Final = "SET LOCAL lock_timeout = 1"
 UNHURRIED: Final = (
     "SET LOCAL statement_timeout = 0",

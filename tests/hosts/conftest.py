@@ -1,4 +1,4 @@
-"""A host's database with our tables beside its own."""
+"""A host's database with our tables beside its own, of each kind."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ import pytest
 from policies.policy_set import PolicySet
 from quota import Comptroller
 from quota.testing import FakeClock
-from tests.hosts.host import an_engine, migrate_host
+from tests.databases import KINDS, a_database
+from tests.hosts.host import an_engine, migrate_both
 from tests.world import POLICIES, START, World, discrepancies
 
 
-@pytest.fixture
-def database(tmp_path):
-    return f"sqlite:///{tmp_path}/host.db"
+@pytest.fixture(params=KINDS)
+def database(request, tmp_path):
+    with a_database(request.param, tmp_path, migrate_both) as url:
+        yield url
 
 
 @pytest.fixture
-def engine(database, tmp_path):
+def engine(database):
     made = an_engine(database)
-    migrate_host(made, tmp_path)
     yield made
     made.dispose()
 

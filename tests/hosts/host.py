@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Engine, ForeignKey, create_engine, event
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from tests.databases import migrate
 
 
 class Base(DeclarativeBase):
@@ -34,6 +37,9 @@ class Job(Base):
 
 def an_engine(database: str, *, busy_seconds: float = 0.05, transactions: bool = False) -> Engine:
     """Make an engine as a host would. `transactions`: BEGIN before the first read, as SQLAlchemy's manual advises."""
+    if database.startswith("postgresql:"):
+        patience = {"options": f"-c lock_timeout={int(busy_seconds * 1000)}"}
+        return create_engine(on_driver(database, "psycopg"), connect_args=patience)
     engine = create_engine(database, connect_args={"timeout": busy_seconds})
     if transactions:
 
@@ -43,6 +49,12 @@ def an_engine(database: str, *, busy_seconds: float = 0.05, transactions: bool =
         event.listen(engine, "connect", driver_begins_nothing)
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN"))
     return engine
+
+
+def on_driver(database: str, driver: str) -> str:
+    """Return a database's URL for a driver of the host's choice."""
+    kind, _, rest = database.partition(":")
+    return f"{kind}+{driver}:{rest}"
 
 
 ENV = """
@@ -60,6 +72,15 @@ def upgrade():
     from tests.hosts.host import Base
     Base.metadata.create_all(op.get_bind())
 """
+
+
+def migrate_both(database: str) -> None:
+    """Make the host's tables, and ours beside them."""
+    engine = an_engine(database)
+    with TemporaryDirectory() as folder:
+        migrate_host(engine, Path(folder))
+    engine.dispose()
+    migrate(database)
 
 
 def migrate_host(engine: Engine, folder: Path) -> None:

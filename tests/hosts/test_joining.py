@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
-from sqlalchemy import func, inspect, select, text
+from sqlalchemy import Engine, func, inspect, select, text
 from sqlalchemy.orm import Session
 
+from billing.placement import placed
 from quota import (
     AccountBusy,
     Comptroller,
@@ -18,6 +20,7 @@ from quota import (
     StaleTransaction,
     UnknownGrant,
 )
+from tests.databases import file_of, locked
 from tests.hosts.host import Account, Job, an_engine, migrate_host
 from tests.world import POLICIES, START, World, plan
 
@@ -114,24 +117,35 @@ def test_the_hosts_own_migrations_and_ours_do_not_notice_each_other(database, tm
     migrate_host(engine, tmp_path)
     with Comptroller.open(plan("{sources: [{kind: credits}]}"), engine):
         migrate_host(engine, tmp_path)
+        theirs = {"account", "job", "alembic_version"}
         names = set(inspect(engine).get_table_names())
-        assert {"account", "job", "alembic_version", "comptroller_schema_version"} <= names
-        ours = names - {"account", "job", "alembic_version"}
-        assert all(name.startswith("comptroller_") for name in ours)
+        if engine.dialect.name == "postgresql":  # ours are in a schema of their own
+            assert names == theirs
+            assert "schema_version" in inspect(engine).get_table_names(schema="comptroller")
+        else:
+            assert {*theirs, "comptroller_schema_version"} <= names
+            assert all(name.startswith("comptroller_") for name in names - theirs)
         with engine.connect() as connection:
             versions = connection.execute(text("SELECT version_num FROM alembic_version"))
             assert versions.scalars().all() == ["host1"]
     engine.dispose()
 
 
+def a_snapshot(database: str) -> Engine:
+    """Return an engine of a host whose transactions read one snapshot."""
+    if database.startswith("postgresql"):
+        return an_engine(database).execution_options(isolation_level="REPEATABLE READ")
+    with closing(sqlite3.connect(file_of(database))) as connection:
+        connection.execute("PRAGMA journal_mode=WAL").fetchone()
+    return an_engine(database, transactions=True)
+
+
 def test_a_host_that_had_read_before_the_lock_retries_its_whole_transaction(world, database):
-    engine = an_engine(database, transactions=True)
-    connection = sqlite3.connect(database.removeprefix("sqlite:///"))
-    connection.execute("PRAGMA journal_mode=WAL").fetchone()
-    connection.close()
+    engine = a_snapshot(database)
+    world.grant(1, key="before")
     with Session(engine) as session:
         session.scalars(select(Account)).all()
-        world.grant(29)  # somebody else writes meanwhile
+        world.grant(28)  # somebody else writes meanwhile
         with pytest.raises(StaleTransaction) as caught:
             world.grant(1, key="job", session=session)
         assert caught.value.retryable
@@ -147,7 +161,7 @@ def test_two_plain_sessions_that_both_have_read_29_do_not_grant_31(world, engine
     world.grant(29)
     with Session(engine) as one, Session(engine) as two:
         for session in (one, two):  # the driver's default opens no transaction for a SELECT
-            counted = text("SELECT sum(units) FROM comptroller_line")
+            counted = text(placed("SELECT sum(units) FROM comptroller_line", engine.dialect))
             assert session.execute(counted).scalar() == 29
         world.grant(1, session=one)
         one.commit()
@@ -175,18 +189,11 @@ def test_plain_sessions_in_threads_grant_30_of_30(world, database):
 
 
 def test_a_database_that_stays_locked_is_busy_and_nothing_is_taken(world, engine, database):
-    other = sqlite3.connect(database.removeprefix("sqlite:///"), isolation_level=None)
-    other.execute("BEGIN IMMEDIATE")
-    try:
-        for more in ({}, {"session": Session(engine)}):
+    with locked(database), Session(engine) as session:
+        for more in ({}, {"session": session}):
             with pytest.raises(AccountBusy) as caught:
                 world.admit(1, key="job", **more)
             assert caught.value.retryable
-            if more:
-                more["session"].close()
-    finally:
-        other.rollback()
-        other.close()
     assert not world.grant(1, key="job").replayed
 
 
@@ -194,7 +201,10 @@ def test_the_rollback_per_test_pattern_keeps_tests_apart(world, engine):
     """The outer transaction is the test's; what the code under test commits is a savepoint."""
     for _ in range(2):
         with engine.connect() as connection:
-            connection.exec_driver_sql("BEGIN")  # pysqlite's default would not, before a savepoint
+            if engine.dialect.name == "sqlite":
+                connection.exec_driver_sql("BEGIN")  # the driver would not, before a savepoint
+            else:
+                connection.begin()
             with Session(connection, join_transaction_mode="create_savepoint") as session:
                 grant = work(world, session, 30, key="job")
                 session.commit()

@@ -1,4 +1,4 @@
-"""Joining the host's AsyncSession, on aiosqlite."""
+"""Joining the host's AsyncSession: on aiosqlite, on asyncpg and on psycopg's async connections."""
 
 from __future__ import annotations
 
@@ -14,21 +14,30 @@ from sqlalchemy.pool import NullPool
 
 from quota import AsyncComptroller, InvalidRequest, UnknownGrant
 from quota.testing import FakeClock
-from tests.hosts.host import Account
-from tests.world import POLICIES, START, plan
+from tests.databases import a_database
+from tests.hosts.host import Account, migrate_both, on_driver
+from tests.world import START, plan
+
+Story = Callable[[AsyncComptroller, AsyncEngine], Awaitable[Any]]
 
 
-def run(
-    database: str,
-    story: Callable[[AsyncComptroller, AsyncEngine], Awaitable[Any]],
-    policies: str = POLICIES,
-) -> None:
+@pytest.fixture(params=["aiosqlite", "asyncpg", "psycopg"])
+def driver(request):
+    return request.param
+
+
+@pytest.fixture
+def database(driver, tmp_path):
+    kind = "sqlite" if driver == "aiosqlite" else "postgresql"
+    with a_database(kind, tmp_path, migrate_both) as url:
+        yield url
+
+
+def run(database: str, driver: str, story: Story) -> None:
     """Tell a story on the host's database, in an event loop of its own."""
 
     async def told() -> None:
-        host = create_async_engine(
-            database.replace("sqlite", "sqlite+aiosqlite"), poolclass=NullPool
-        )
+        host = create_async_engine(on_driver(database, driver), poolclass=NullPool)
         clock = FakeClock(START)
         parsed = plan("{sources: [{kind: daily_allowance, units: 30}]}")
         async with AsyncComptroller.open(parsed, database, clock=clock) as comptroller:
@@ -38,7 +47,7 @@ def run(
     asyncio.run(told())
 
 
-def test_the_hosts_commit_keeps_both(database, engine):
+def test_the_hosts_commit_keeps_both(database, driver):
     async def story(comptroller, host):
         async with AsyncSession(host) as session:
             session.add(Account(name="u"))
@@ -51,10 +60,10 @@ def test_the_hosts_commit_keeps_both(database, engine):
         async with AsyncSession(host) as session:
             assert await session.scalar(select(func.count()).select_from(Account)) == 1
 
-    run(database, story)
+    run(database, driver, story)
 
 
-def test_the_hosts_rollback_undoes_both(database, engine):
+def test_the_hosts_rollback_undoes_both(database, driver):
     async def story(comptroller, host):
         async with AsyncSession(host) as session:
             session.add(Account(name="u"))
@@ -69,10 +78,10 @@ def test_the_hosts_rollback_undoes_both(database, engine):
         async with AsyncSession(host) as session:
             assert await session.scalar(select(func.count()).select_from(Account)) == 0
 
-    run(database, story)
+    run(database, driver, story)
 
 
-def test_an_error_of_ours_leaves_the_hosts_transaction_as_it_was(database, engine):
+def test_an_error_of_ours_leaves_the_hosts_transaction_as_it_was(database, driver):
     async def story(comptroller, host):
         async with AsyncSession(host) as session:
             session.add(Account(name="u"))
@@ -85,10 +94,10 @@ def test_an_error_of_ours_leaves_the_hosts_transaction_as_it_was(database, engin
         async with AsyncSession(host) as session:
             assert await session.scalar(select(func.count()).select_from(Account)) == 1
 
-    run(database, story)
+    run(database, driver, story)
 
 
-def test_tasks_that_ask_at_once_are_granted_30_of_30(database, engine):
+def test_tasks_that_ask_at_once_are_granted_30_of_30(database, driver):
     async def story(comptroller, host):
         asked = [
             comptroller.admit(account="u", operation="clip", key=f"job-{number}")
@@ -96,10 +105,10 @@ def test_tasks_that_ask_at_once_are_granted_30_of_30(database, engine):
         ]
         assert sum(map(bool, await asyncio.gather(*asked))) == 30
 
-    run(database, story)
+    run(database, driver, story)
 
 
-def test_a_job_settles_at_its_end_and_is_released_where_its_body_raises(database, engine):
+def test_a_job_settles_at_its_end_and_is_released_where_its_body_raises(database, driver):
     async def story(comptroller, host):
         async with comptroller.job(account="u", operation="clip", key="good") as job:
             job.gpu_seconds = 3
@@ -109,4 +118,4 @@ def test_a_job_settles_at_its_end_and_is_released_where_its_body_raises(database
                 raise ZeroDivisionError
         assert (job.ending.status, job.ending.reason) == ("released", "failed")
 
-    run(database, story)
+    run(database, driver, story)

@@ -1,0 +1,54 @@
+"""An empty database with our tables in it, of each kind that books are kept in; and somebody who has it locked."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from quota.stores.opening import open_store
+from tests.servers import shared_postgres
+
+KINDS = ("sqlite", "postgresql")
+
+
+def migrate(url: str) -> None:
+    """Make our tables. On PostgreSQL once for a whole run: each test then gets a copy."""
+    with closing(open_store(url)) as store:
+        store.migrate("auto")
+
+
+@contextmanager
+def a_database(kind: str, folder: Path, making: Any = migrate) -> Iterator[str]:
+    """Yield the URL of a database of one's own. `making`: what makes its tables, by URL."""
+    if kind == "postgresql":
+        with shared_postgres().database(migrate=making) as url:
+            yield url
+    else:
+        url = f"sqlite:///{folder / 'books.db'}"
+        making(url)
+        yield url
+
+
+def file_of(database: str) -> str:
+    return database.removeprefix("sqlite:///")
+
+
+@contextmanager
+def locked(database: str) -> Iterator[None]:
+    """Be somebody who is writing to every account, until the block ends."""
+    if database.startswith("sqlite"):
+        with closing(sqlite3.connect(file_of(database), isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            yield
+            other.rollback()
+        return
+    import psycopg
+
+    with closing(psycopg.connect(database)) as other:
+        # New accounts too: all who write lock this table in a mode that goes with their own kind alone.
+        other.execute("LOCK TABLE comptroller.book IN EXCLUSIVE MODE")
+        yield
+        other.rollback()
