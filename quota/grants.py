@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -29,7 +29,7 @@ class Grant:
     attributes: Mapping[str, AttributeValue]
     at: datetime
     policy_version: str
-    findings: tuple[Finding, ...]
+    findings: Sequence[Finding]
     plan: str
     member: str | None
     key: str

@@ -168,7 +168,8 @@ for l = 1, n_limits do
   local kind = p[c]
   limits[l] = c
   if kind == 1 then
-    local name, limit, per = p[c + 1], p[c + 3], p[c + 4]
+    -- The interval is per / limit, the burst lasts burst * per / limit: each a whole number and a rest.
+    local name, limit = p[c + 1], p[c + 3]
     -- A rate of the whole account is kept under 254, so that it is none of any member.
     local q, r, whose = now, 0, p[c + 2] == 1 and me or 254
     local kept = n_tats > 0 and names[name] and tats[names[name] * 256 + whose]
@@ -179,14 +180,15 @@ for l = 1, n_limits do
         q, r = q + floor(ceiling / limit), ceiling % limit
       end
     end
-    local next_q, next_r = q + floor(per / limit), r + per % limit
+    local next_q, next_r = q + p[c + 4], r + p[c + 5]
     if next_r >= limit then next_q, next_r = next_q + 1, next_r - limit end
-    passed = passed and (next_q - now) * limit + next_r <= p[c + 5] * per
+    local ahead = next_q - now
+    passed = passed and (ahead < p[c + 6] or (ahead == p[c + 6] and next_r <= p[c + 7]))
     if unbooked then
       reads[#reads + 1], reads[#reads + 2] = q, r
       taken[#taken + 1] = {name, whose, next_q, next_r, limit}
     end
-    c = c + 6
+    c = c + 8
   elseif kind == 2 then
     local used = p[c + 1] == 1 and mine or live
     passed = passed and used < p[c + 2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Final, NamedTuple
@@ -12,9 +13,10 @@ from policies.policy import Policy
 from policies.policy_set import PolicySet
 from policies.request import Circumstances, Request
 from policies.rules import Ruleset
+from policies.table import spelled
 from quota.ask import Ask
 from quota.prefilter.facts import Facts
-from quota.prefilter.prints import name_print
+from quota.prefilter.prints import name_print, request_print
 from quota.prefilter.program import Program, compiled
 
 DAY: Final = 86_400_000_000
@@ -30,6 +32,8 @@ class Question(NamedTuple):
     request: Request
     circumstances: Circumstances
     program: Program | None
+    mark: bytes
+    """Tells two requests under one key apart: a fingerprint of member, operation and normalised attributes."""
 
 
 class Compiler:
@@ -80,7 +84,9 @@ class Compiler:
         request = policy_set.request(ask.operation, ask.attributes, asked, ask.consent)
         rules, circumstances = policy_set.rules(plan, ask.operation), facts.circumstances(plan)
         program = self.program(rules, request, circumstances, now)
-        return Question(rules, request, circumstances, program)
+        attributes = {name: spelled(value) for name, value in request.attributes.items()}
+        content = json.dumps([ask.member, ask.operation, attributes], sort_keys=True)
+        return Question(rules, request, circumstances, program, request_print(content))
 
     def program(
         self, rules: Ruleset, request: Request, circumstances: Circumstances, now: datetime

@@ -58,7 +58,7 @@ class Front:
         self._clock, self._server_time = clock, server_time
         self._budgets = BudgetMemory()
         self.prefilter: Final = Prefilter(self._budgets)
-        self.local: Final = LocalLimits()
+        self.local: Final = LocalLimits(self.prefilter.compiler)
         self._ahead: timedelta | None = None
 
         def compiler() -> Compiler:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -19,10 +20,11 @@ from policies.policy_set import PolicySet
 from policies.state import History, OpenGrant
 from policies.waterfall import decide
 from quota.ask import Ask
+from quota.prefilter.compiler import Compiler
 from quota.prefilter.facts import Facts
 from quota.prefilter.prefilter import Refused
-from quota.prefilter.prints import unbooked_print
-from quota.prefilter.unbooked import Ids, Unbooked, content_of
+from quota.prefilter.prints import member_print, unbooked_print
+from quota.prefilter.unbooked import Ids, Unbooked
 
 ACCOUNTS_MOST: Final = 10_000
 GRANTS_SWEPT: Final = 1024
@@ -31,14 +33,15 @@ GRANTS_SWEPT: Final = 1024
 @dataclass(slots=True)
 class _Account:
     rates: dict[tuple[str, str | None], tuple[int, int]] = field(default_factory=dict)
-    grants: dict[bytes, tuple[Unbooked, str, str]] = field(default_factory=dict)
+    grants: dict[bytes, Unbooked] = field(default_factory=dict)
 
 
 class LocalLimits:
     """The limits of the accounts that ask this process. Safe for several threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, compiler: Callable[[PolicySet], Compiler]) -> None:
         """Begin with nobody."""
+        self._compiler = compiler
         self._accounts: OrderedDict[str, _Account] = OrderedDict()
         self._guard = threading.Lock()
 
@@ -52,29 +55,28 @@ class LocalLimits:
             IdempotencyConflict: the key was used for another request.
             DeadlinePassed: `not_after` is past.
         """
-        plan = ask.plan or facts.plan or policy_set.default_plan
-        request = policy_set.request(ask.operation, ask.attributes, ask.member, ask.consent)
-        rules, circumstances = policy_set.rules(plan, ask.operation), facts.circumstances(plan)
-        raw, content = unbooked_print(ask.account, ask.key), content_of(ask, request)
+        compiler = self._compiler(policy_set)
+        question = compiler.question(ask, facts, member_print(ask.account, ask.member), now)
+        rules, request, circumstances, *_ = question
+        raw = unbooked_print(ask.account, ask.key)
         with self._guard:
             account = self._account(ask.account, now)
-            if raw in account.grants:
-                made, asked, _ = account.grants[raw]
-                if asked != content:
+            made = account.grants.get(raw)
+            if made is not None:
+                if made.question.mark != question.mark:
                     raise IdempotencyConflict(
                         f"key `{ask.key}` was used for another request of this account: use a new key"
                     )
-                return _replayed(made)
+                return made._replace(replayed=True)
             history = _history(account)
             decision = decide(request, rules, circumstances, history, now)
             if decision.granted and ask.not_after is not None and now > ask.not_after:
                 raise DeadlinePassed("not_after is past: nothing was taken")
             if decision.granted:
-                expires_at = rules.operation.hold.queued.after(now)
-                made = Unbooked(
-                    raw, rules, request, circumstances, now, expires_at, decision=decision
+                until = rules.operation.hold.queued.after(now)
+                made = account.grants[raw] = Unbooked(
+                    raw, question, now, until, found=decision.findings
                 )
-                account.grants[raw] = (made, content, request.member or "")
                 _keep_rates(account, decision)
                 return made
         advice = advise(policy_set, rules, request, circumstances, history, now)
@@ -89,12 +91,12 @@ class LocalLimits:
             found = None if account is None else account.grants.get(ids.print)
             if account is None or found is None:
                 return None
-            made, content, member = found
+            made = found
             live = not made.flags and now < made.expires_at
             if live and (flags or until is not None):
                 expires_at = max(made.expires_at, until or made.expires_at)
-                made = _changed(made, flags, expires_at)
-                account.grants[ids.print] = (made, content, member)
+                made = made._replace(flags=flags, expires_at=expires_at)
+                account.grants[ids.print] = made
             return made, live
 
     def _account(self, name: str, now: datetime) -> _Account:
@@ -104,15 +106,15 @@ class LocalLimits:
             self._accounts.popitem(last=False)
         if len(account.grants) > GRANTS_SWEPT or not account.rates:
             account.grants = {
-                raw: kept for raw, kept in account.grants.items() if now < kept[0].expires_at
+                raw: kept for raw, kept in account.grants.items() if now < kept.expires_at
             }
         return account
 
 
 def _history(account: _Account) -> History:
     grants = tuple(
-        OpenGrant(made.expires_at, member)
-        for made, _, member in account.grants.values()
+        OpenGrant(made.expires_at, made.question.request.member or "")
+        for made in account.grants.values()
         if not made.flags
     )
     return History(grants=grants, rates=dict(account.rates))
@@ -121,31 +123,3 @@ def _history(account: _Account) -> History:
 def _keep_rates(account: _Account, decision: Decision) -> None:
     for read, tat in decision.rates:
         account.rates[read.policy, read.member] = (tat, read.scale)
-
-
-def _changed(made: Unbooked, flags: int, expires_at: datetime) -> Unbooked:
-    return Unbooked(
-        made.print,
-        made.rules,
-        made.request,
-        made.circumstances,
-        made.at,
-        expires_at,
-        flags,
-        made.replayed,
-        made.decision,
-    )
-
-
-def _replayed(made: Unbooked) -> Unbooked:
-    return Unbooked(
-        made.print,
-        made.rules,
-        made.request,
-        made.circumstances,
-        made.at,
-        made.expires_at,
-        made.flags,
-        replayed=True,
-        decision=made.decision,
-    )

@@ -145,7 +145,7 @@ class Prefilter:
         told: Sequence[Any],
     ) -> Refused | AskSql:
         """Decide again on the state that Redis gave, to say why, and what would help."""
-        rules, request, circumstances, _ = question
+        rules, request, circumstances, *_ = question
         now, (blob, _, partial) = from_micros(at_micros), told
         history = unpacked(blob, self.compiler(policy_set).names).history()
         spent = self._spent(policy_set, rules, now)

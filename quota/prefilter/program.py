@@ -134,8 +134,8 @@ def _exact(limits: Iterable[Limit], sources: Iterable[Source], weights: Iterable
     """Whether all of the script's arithmetic stays within the whole numbers that a double holds."""
     for limit in limits:
         if isinstance(limit, RateLimit):
-            burst = limit.burst or limit.limit
-            if limit.limit > SCALE_MOST or burst * limit.per.micros >= EXACT:
+            lasts = (limit.burst or limit.limit) * limit.per.micros // limit.limit
+            if limit.limit > SCALE_MOST or lasts >= EXACT:
                 return False
     weights = tuple(weights)
     split = prod(w for s, w in zip(sources, weights, strict=True) if s.split)
@@ -190,9 +190,10 @@ class _Windows:
 def _write_limit(written: _Numbers, limit: Limit, asked: Asked, windows: _Windows) -> None:
     match limit:
         case RateLimit():
-            burst = limit.burst or limit.limit
+            interval = divmod(limit.per.micros, limit.limit)
+            burst = divmod((limit.burst or limit.limit) * limit.per.micros, limit.limit)
             scoped = limit.scope == "member"
-            written.add(1, name_print(limit.label), scoped, limit.limit, limit.per.micros, burst)
+            written.add(1, name_print(limit.label), scoped, limit.limit, *interval, *burst)
         case ConcurrencyLimit():
             written.add(2, limit.scope == "member", limit.limit)
         case UsageLimit():

@@ -5,29 +5,26 @@ The id of such a grant says what and whose it is, since no table does: `un_`, th
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from policies.decision import Decision
+from policies.decision import Finding
 from policies.errors import DeadlinePassed, IdempotencyConflict, UnknownGrant
 from policies.instants import from_micros
 from policies.kinds.rate import RateLimit
 from policies.policy_set import PolicySet
-from policies.request import Circumstances, Request
-from policies.rules import Ruleset
 from policies.state import RateRead, Read, Readings
 from policies.suggest import shown
-from policies.table import spelled
 from policies.waterfall import decide
 from quota.ask import Ask
 from quota.grants import Grant, Status
 from quota.prefilter.answers import Verdict
+from quota.prefilter.compiler import Question
+from quota.prefilter.later import LaterFindings
 from quota.prefilter.prefilter import Argument, AskSql, Passed, Prefilter, Refused, Steps
-from quota.prefilter.prints import member_print, redis_key, request_print, unbooked_print
+from quota.prefilter.prints import member_print, redis_key, unbooked_print
 
 SETTLED: Final = 8
 RELEASED: Final = 16
@@ -48,19 +45,25 @@ class Ids(NamedTuple):
         return f"un_{self.print.hex()}_{self.operation}/{self.account}"
 
 
-@dataclass(frozen=True, slots=True)
-class Unbooked:
-    """A grant that only Redis knows. `flags`: how it has ended."""
+class Unbooked(NamedTuple):
+    """A grant that only Redis knows. `flags`: how it has ended; `numbers`: what the script read for it, in order."""
 
     print: bytes
-    rules: Ruleset
-    request: Request
-    circumstances: Circumstances
+    question: Question
     at: datetime
     expires_at: datetime
     flags: int = 0
     replayed: bool = False
-    decision: Decision | None = None
+    numbers: tuple[int, ...] = ()
+    found: tuple[Finding, ...] | None = None
+
+    def findings(self) -> tuple[Finding, ...]:
+        """Return what each policy found: decided again on what was read, where it is not known."""
+        if self.found is not None:
+            return self.found
+        rules, request, circumstances, *_ = self.question
+        readings = Readings(_numbers(self))
+        return decide(request, rules, circumstances, readings, self.at).findings
 
 
 def parse_unbooked_id(text: object) -> Ids | None:
@@ -74,12 +77,6 @@ def unknown(ids: Ids) -> UnknownGrant:
     return UnknownGrant(
         f"there is no grant {shown(ids.text)}: it was never booked, and has expired"
     )
-
-
-def content_of(ask: Ask, request: Request) -> str:
-    """Return what tells two requests under one key apart: member, operation and normalised attributes."""
-    attributes = {name: spelled(value) for name, value in request.attributes.items()}
-    return json.dumps([ask.member, ask.operation, attributes], sort_keys=True)
 
 
 def unbooked_steps(
@@ -99,31 +96,23 @@ def unbooked_steps(
     """
     compiler, facts = prefilter.compiler(policy_set), prefilter.facts(ask.account)
     key, member = redis_key(ask.account), member_print(ask.account, ask.member)
+    raw = unbooked_print(ask.account, ask.key)
     for _ in range(4):
         question = compiler.question(ask, facts, member, now)
-        rules, request, circumstances, program = question
+        program = question.program
         if program is None:
             return AskSql("a policy is of a kind that Redis does not decide")
-        raw = unbooked_print(ask.account, ask.key)
-        marked = raw + request_print(content_of(ask, request))
-        args: list[Argument] = [
-            given_now,
-            deadline,
-            marked,
-            facts.text,
-            program.form,
-            program.data,
-            member,
-        ]
-        verdict, at, *rest = yield key, ["d", *args]
-        made = Unbooked(raw, rules, request, circumstances, from_micros(at), from_micros(at))
+        told: list[Argument] = [facts.text, program.form, program.data, member]
+        verdict, at, *rest = yield key, ["d", given_now, deadline, raw + question.mark, *told]
         match verdict:
             case Verdict.PASSED:
                 expires, numbers = rest
-                return _granted(made, expires, numbers)
+                until = from_micros(expires)
+                return Unbooked(raw, question, from_micros(at), until, numbers=tuple(numbers))
             case Verdict.REPLAYED:
                 granted_at, expires, flags = rest
-                return _again(made, granted_at, expires, flags)
+                since, until = from_micros(granted_at), from_micros(expires)
+                return Unbooked(raw, question, since, until, flags, replayed=True)
             case Verdict.CONFLICT:
                 raise IdempotencyConflict(
                     f"key `{ask.key}` was used for another request of this account: use a new key"
@@ -141,32 +130,12 @@ def unbooked_steps(
     return AskSql("what Redis knows keeps changing")
 
 
-def _granted(made: Unbooked, expires: int, numbers: list[int]) -> Unbooked:
-    readings = Readings(_numbers(made, numbers))
-    question = (made.request, made.rules, made.circumstances, readings, made.at)
-    return Unbooked(
-        made.print,
-        made.rules,
-        made.request,
-        made.circumstances,
-        made.at,
-        from_micros(expires),
-        decision=decide(*question),
-    )
-
-
-def _again(made: Unbooked, granted_at: int, expires: int, flags: int) -> Unbooked:
-    at, until = from_micros(granted_at), from_micros(expires)
-    return Unbooked(
-        made.print, made.rules, made.request, made.circumstances, at, until, flags, replayed=True
-    )
-
-
-def _numbers(made: Unbooked, numbers: list[int]) -> dict[Read, int]:
+def _numbers(made: Unbooked) -> dict[Read, int]:
     """Return what the script read, by read: the limits are in one order here and there."""
-    asked, told = made.rules.asked(made.request, made.circumstances), iter(numbers)
+    rules, request, circumstances, *_ = made.question
+    asked, told = rules.asked(request, circumstances), iter(made.numbers)
     found: dict[Read, int] = {}
-    for limit in made.rules.in_force(made.circumstances.spend_cap).unguarded:
+    for limit in rules.in_force(circumstances.spend_cap).unguarded:
         for read in limit.reads(asked):
             if isinstance(limit, RateLimit) and isinstance(read, RateRead):
                 whole, rest = next(told), next(told)
@@ -183,11 +152,11 @@ def grant_of(made: Unbooked, policy_set: PolicySet, ask: Ask, now: datetime, by:
         id=Ids(made.print, ask.operation, ask.account).text,
         account=ask.account,
         operation=ask.operation,
-        attributes=made.request.attributes,
+        attributes=made.question.request.attributes,
         at=made.at,
         policy_version=policy_set.version,
-        findings=made.decision.findings if made.decision else (),
-        plan=made.rules.plan,
+        findings=() if made.replayed else LaterFindings(made.findings),
+        plan=made.question.rules.plan,
         member=ask.member,
         key=ask.key,
         allocations=(),
