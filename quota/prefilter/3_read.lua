@@ -1,5 +1,5 @@
 -- One decision, over one account's state (its layout: state.py). Nothing is written unless everything passes.
---   ARGV: 'd', now in microseconds or '' for the server's clock, deadline in microseconds or 0, the key's
+--   ARGV: 'd', now in microseconds or '' for the server's clock, deadline in microseconds, the key's
 --   fingerprint (and the request's, where SQL is not asked), facts that the caller assumed, format of the program,
 --   program (program.py), member's fingerprint or ''.    Answers: {verdict, now, ...}, see answers.py
 local PASSED, DENIED, FACTS, COLD, MAYBE_REPLAYED, DOUBTFUL, OTHER_WINDOW, LATE, REPLAYED, CONFLICT =
@@ -8,19 +8,21 @@ local now, print, member = clock(ARGV[2]), ARGV[4], ARGV[8]
 local p = {unpack(ARGV[6], ARGV[7])}
 local unbooked, fresh, keep, ttl, hold = p[4] == 1, p[7], p[8], p[9], p[10]
 local blob = redis.call('GET', KEYS[1])
-local version, seq, seen, told, last, n_facts, n_names, n_members, n_tats, n_lots, n_leases, n_unbooked,
+local doubtful, version, book, seq, seen, told, last, reach, n_facts, n_names, n_members, n_tats, n_lots, n_leases, n_unbooked,
   n_uses, n_spends, n_filter, partial
 if blob then
-  version, seq, seen, told, last, n_facts, n_names, n_members, n_tats, n_lots, n_leases, n_unbooked,
+  version, book, seq, seen, told, last, reach, n_facts, n_names, n_members, n_tats, n_lots, n_leases, n_unbooked,
     n_uses, n_spends, n_filter, partial = unpack(HEADER, blob)
 end
 if version ~= VERSION then
   if not unbooked then return {COLD, now} end
-  seq, seen, told, last, n_facts, n_names, n_members, n_tats, n_lots, n_leases, n_unbooked, n_uses, n_spends,
-    n_filter, partial = 0, 0, 0, 0, #ARGV[5], 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
+  book, seq, seen, told, last, reach, n_facts, n_names, n_members, n_tats, n_lots, n_leases, n_unbooked, n_uses,
+    n_spends, n_filter, partial = 0, 0, 0, 0, 0, 0, #ARGV[5], 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
   blob = string.rep('\0', HEADER_SIZE) .. ARGV[5]
 end
 if last > now then now = last end
+-- No denial rests on this: what SQL has said is incomplete, or too long ago by this clock or by another.
+doubtful = told == 0 or seen > seq or now - told > fresh or told - now > fresh or reach * 1000000 < keep
 if now < p[13] or now >= p[14] then return {OTHER_WINDOW, now} end
 local at_names = HEADER_SIZE + 1 + n_facts
 local at_members = at_names + 4 * n_names
@@ -132,7 +134,7 @@ for w = 1, n_windows do
 end
 local stale_uses = 0
 if n_windows > 0 and n_uses > 0 then
-  local rows, old = {unpack('<' .. string.rep('I7I1I1I3', n_uses), blob, at_uses)}, now - keep
+  local rows, old = {unpack('<' .. string.rep('I7I1I1I3', n_uses), blob, at_uses)}, now - reach * 1000000
   for u = 0, n_uses - 1 do
     local at, source, whose, units = rows[4 * u + 1], rows[4 * u + 2], rows[4 * u + 3], rows[4 * u + 4]
     if source >= 128 then source = source - 128 end
@@ -159,10 +161,12 @@ end
 
 -- The limits. A rate's state is a whole number of microseconds and a rest in parts of 1/limit: exact (GCRA). Those
 -- that count units are only noted: how many units are asked for is not known yet.
-local tats, reads, taken, limits, passed = {}, {}, {}, {}, p[11] == 0
-for t = 0, n_tats - 1 do
-  local name, whose, q, r, scale = unpack('<I1I1I7I6I6', blob, at_tats + TAT * t)
-  if q >= now then tats[name * 256 + whose] = {q, r, scale} end
+local tats, rows_of, reads, taken, limits, passed = nil, {}, {}, {}, {}, p[11] == 0
+if n_tats > 0 then
+  tats = {unpack('<' .. string.rep('I1I1I7I6I6', n_tats), blob, at_tats)}  -- name, whose, q, r, scale
+  for row = 1, 5 * n_tats, 5 do
+    if tats[row + 2] >= now then rows_of[tats[row] * 256 + tats[row + 1]] = row end
+  end
 end
 for l = 1, n_limits do
   local kind = p[c]
@@ -172,11 +176,12 @@ for l = 1, n_limits do
     local name, limit = p[c + 1], p[c + 3]
     -- A rate of the whole account is kept under 254, so that it is none of any member.
     local q, r, whose = now, 0, p[c + 2] == 1 and me or 254
-    local kept = n_tats > 0 and names[name] and tats[names[name] * 256 + whose]
-    if kept then
-      q, r = kept[1], kept[2]
-      if kept[3] ~= limit then
-        local ceiling = -floor(-r * limit / kept[3])
+    local row = tats and names[name] and rows_of[names[name] * 256 + whose]
+    if row then
+      q, r = tats[row + 2], tats[row + 3]
+      local scale = tats[row + 4]
+      if scale ~= limit then
+        local ceiling = -floor(-r * limit / scale)
         q, r = q + floor(ceiling / limit), ceiling % limit
       end
     end
@@ -186,7 +191,9 @@ for l = 1, n_limits do
     passed = passed and (ahead < p[c + 6] or (ahead == p[c + 6] and next_r <= p[c + 7]))
     if unbooked then
       reads[#reads + 1], reads[#reads + 2] = q, r
-      taken[#taken + 1] = {name, whose, next_q, next_r, limit}
+      local last_taken = #taken
+      taken[last_taken + 1], taken[last_taken + 2], taken[last_taken + 3] = name, whose, next_q
+      taken[last_taken + 4], taken[last_taken + 5] = next_r, limit
     end
     c = c + 8
   elseif kind == 2 then

@@ -136,9 +136,8 @@ if unbooked then
 end
 
 if not passed then
-  local doubtful = unconfirmed or due or told == 0 or seen > seq or now - told > fresh
-  if doubtful and not unbooked then return {DOUBTFUL, now} end
+  if not unbooked and (doubtful or unconfirmed or due) then return {DOUBTFUL, now} end
   -- The filter says nothing to the caller, and is the largest part.
-  return {DENIED, now, sub(blob, 1, at_filter - 1) .. sub(blob, at_rest), n_filter, partial}
+  return {DENIED, now, sub(blob, 1, at_filter - 1) .. sub(blob, at_rest), partial, doubtful and 1 or 0}
 end
-if ARGV[3] ~= '0' and now > tonumber(ARGV[3]) then return {LATE, now} end
+if now > tonumber(ARGV[3]) then return {LATE, now} end

@@ -1,5 +1,4 @@
 -- What it takes, appended to the sections; what is dead or too old for any window is left out.
-if n_names > 200 or n_members > 240 then return {DOUBTFUL, now} end  -- until SQL says which of them still matter
 local new_names, new_members = '', ''
 local function number_of(name)
   if not names[name] then
@@ -41,14 +40,15 @@ local rates
 if unbooked then
   other = pack('<I7I7I1I1c8c4', now + hold, now, me, 0, sub(print, 1, 8), sub(print, 9, 12))
   n_unbooked = n_unbooked + 1
-  for _, rate in ipairs(taken) do
-    tats[number_of(rate[1]) * 256 + rate[2]] = {rate[3], rate[4], rate[5]}
+  for row = 1, #taken, 5 do
+    taken[row] = number_of(taken[row])
+    rows_of[taken[row] * 256 + taken[row + 1]] = nil
   end
-  local kept = {}
-  for place, rate in pairs(tats) do
-    kept[#kept + 1] = pack('<I1I1I7I6I6', floor(place / 256), place % 256, rate[1], rate[2], rate[3])
+  for _, row in pairs(rows_of) do
+    for field = row, row + 4 do taken[#taken + 1] = tats[field] end
   end
-  rates, n_tats = table.concat(kept), #kept
+  n_tats = #taken / 5
+  rates = n_tats > 0 and pack('<' .. string.rep('I1I1I7I6I6', n_tats), spread(taken)) or ''
 else
   lease = pack('<I7I1I1c4', now + UNCONFIRMED_LIVES, me, UNCONFIRMED + RETURNS, print)
   n_leases = n_leases + 1
@@ -74,8 +74,15 @@ if stale_uses == 0 then
 else
   uses = sub(blob, at_unbooked, at_uses - 1) .. other .. sub(blob, at_uses + USE * stale_uses, at_prints - 1)
 end
-redis.call('SET', KEYS[1], pack(HEADER, VERSION, seq, seen, told, now, n_facts, n_names, n_members, n_tats, n_lots,
+-- An account can outgrow what is kept of it here, until SQL says which of its rows still matter.
+if n_names > NAMES_MOST or n_members > MEMBERS_MOST or n_tats > 255 or n_uses - stale_uses > ROWS_MOST
+  or n_leases > ROWS_MOST or n_unbooked > 65535 then
+  return {DOUBTFUL, now}
+end
+-- What asks without taking anything from SQL has its own time here; of any other its grant will tell.
+if unbooked then last = now end
+redis.call('SET', KEYS[1], pack(HEADER, VERSION, book, seq, seen, told, last, reach, n_facts, n_names, n_members, n_tats, n_lots,
   n_leases, n_unbooked, n_uses - stale_uses, n_spends, n_filter, partial) .. front .. lease .. uses .. use
   .. sub(blob, at_prints + 4 * stale_uses, at_spends - 1) .. print_of .. sub(blob, at_spends), 'PX', ttl)
 if not unbooked then return {PASSED, now} end
-return {PASSED, now, now + hold, reads}
+return {PASSED, now, now + hold, reads, doubtful and 1 or 0}

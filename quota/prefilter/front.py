@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Final, Literal, TypeVar
 
 from policies.errors import StoreUnavailable
-from policies.instants import from_micros, micros
+from policies.instants import micros
 from policies.policy_set import PolicySet
 from quota.ask import Ask
 from quota.grants import Denial, Grant
@@ -21,7 +21,7 @@ from quota.prefilter.compiler import Compiler
 from quota.prefilter.lives import UnbookedLives
 from quota.prefilter.local import LocalLimits
 from quota.prefilter.news import News
-from quota.prefilter.prefilter import AskSql, Passed, Prefilter, Refused, Steps
+from quota.prefilter.prefilter import AskSql, Passed, Prefilter, Refused, Steps, deadline_micros
 from quota.prefilter.prints import redis_key
 from quota.prefilter.script import script_text
 from quota.prefilter.unbooked import (
@@ -35,7 +35,9 @@ from quota.stores.base import Store
 Answer = Grant | Denial | Passed | AskSql | Refused
 ResultT = TypeVar("ResultT")
 AWAY: Final = AskSql("Redis is away")
-TIMEOUT: Final = timedelta(milliseconds=100)
+SECOND: Final = 1_000_000
+TIMEOUT: Final = 100_000
+"""Microseconds within which Redis answers, or is not asked any more."""
 
 
 class Front:
@@ -59,7 +61,7 @@ class Front:
         self._budgets = BudgetMemory()
         self.prefilter: Final = Prefilter(self._budgets)
         self.local: Final = LocalLimits(self.prefilter.compiler)
-        self._ahead: timedelta | None = None
+        self._heard_at, self._ahead = 0, 0
 
         def compiler() -> Compiler:
             return self.prefilter.compiler(policies())
@@ -118,8 +120,9 @@ class Front:
 
     def heard(self, reply: Any) -> Any:
         """Note what time it is at the server, to tell it until when it may take anything."""
-        if self._server_time:
-            self._ahead = from_micros(reply[1]) - self._clock()
+        if self._server_time and not 0 <= reply[1] - self._heard_at < SECOND:
+            self._heard_at = reply[1]
+            self._ahead = reply[1] - micros(self._clock())
         return reply
 
     def forget(self, account: str) -> None:
@@ -156,10 +159,10 @@ class Front:
 
     def _deadline(self, ask: Ask, now: datetime) -> int:
         """Return after which instant of the server the script must not take anything: we have given up by then."""
-        limits = [] if ask.not_after is None else [ask.not_after]
-        if self._server_time and self._ahead is not None:
-            limits.append(now + self._ahead + TIMEOUT)
-        return micros(min(limits)) if limits else 0
+        asked = deadline_micros(ask.not_after)
+        if not self._server_time or not self._heard_at:
+            return asked
+        return min(asked, micros(now) + self._ahead + TIMEOUT)
 
 
 def limits_only(policy_set: PolicySet, ask: Ask) -> bool:

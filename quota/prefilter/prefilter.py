@@ -28,6 +28,7 @@ from quota.prefilter.prints import key_print, member_print, redis_key
 from quota.prefilter.unpacking import unpacked
 
 ROUNDS_MOST: Final = 4
+NEVER: Final = 2**52
 FACTS_MOST: Final = 100_000
 """Of how many accounts a process remembers plan and settings: the next call then needs one command."""
 
@@ -90,7 +91,7 @@ class Prefilter:
         """Decide one request: yields what to ask of the script, is sent its answers, returns what it comes to.
 
         `now`: the clock's; `given_now`: the same in microseconds, or empty for the server's own clock;
-        `deadline`: microseconds since 1970 after which nothing may be taken, or 0.
+        `deadline`: microseconds since 1970 after which nothing may be taken.
         """
         compiler, facts = self.compiler(policy_set), self.facts(ask.account)
         key, raw = redis_key(ask.account), key_print(ask.account, ask.key)
@@ -114,6 +115,9 @@ class Prefilter:
                     facts = self.remember(ask.account, rest[0])
                 case Verdict.OTHER_WINDOW:
                     now = from_micros(at)
+                case Verdict.LATE if at <= deadline_micros(ask.not_after):
+                    # Not the caller's deadline but ours, from a clock that was set since. Nothing was taken.
+                    deadline = deadline_micros(ask.not_after)
                 case Verdict.COLD | Verdict.DOUBTFUL:
                     return AskSql("Redis does not know enough", cold=True)
                 case _:
@@ -167,5 +171,5 @@ class Prefilter:
 
 
 def deadline_micros(not_after: datetime | None) -> int:
-    """Return an instant as the script takes it: microseconds since 1970, or 0 for none."""
-    return 0 if not_after is None else micros(not_after)
+    """Return an instant as the script takes it: microseconds since 1970, or a far one for none."""
+    return NEVER if not_after is None else micros(not_after)

@@ -46,5 +46,6 @@ def request_print(content: str) -> bytes:
 def redis_key(account: str) -> bytes:
     """Return the key that holds an account's state: the account is its hash tag."""
     # A brace in the name would end the tag early, and two names must not share a key.
-    tag = account.replace("%", "%25").replace("{", "%7B").replace("}", "%7D")
-    return f"comptroller:{{{tag}}}".encode()
+    if "{" in account or "}" in account or "%" in account:
+        account = account.replace("%", "%25").replace("{", "%7B").replace("}", "%7D")
+    return f"comptroller:{{{account}}}".encode()

@@ -23,7 +23,15 @@ from quota.grants import Grant, Status
 from quota.prefilter.answers import Verdict
 from quota.prefilter.compiler import Question
 from quota.prefilter.later import LaterFindings
-from quota.prefilter.prefilter import Argument, AskSql, Passed, Prefilter, Refused, Steps
+from quota.prefilter.prefilter import (
+    Argument,
+    AskSql,
+    Passed,
+    Prefilter,
+    Refused,
+    Steps,
+    deadline_micros,
+)
 from quota.prefilter.prints import member_print, redis_key, unbooked_print
 
 SETTLED: Final = 8
@@ -117,6 +125,8 @@ def unbooked_steps(
                 raise IdempotencyConflict(
                     f"key `{ask.key}` was used for another request of this account: use a new key"
                 )
+            case Verdict.LATE if at <= deadline_micros(ask.not_after):
+                deadline = deadline_micros(ask.not_after)
             case Verdict.LATE:
                 raise DeadlinePassed("not_after is past: nothing was taken")
             case Verdict.DENIED:

@@ -49,7 +49,7 @@ def asked(server: Any, world: World) -> list[Any] | None:
             key,
             "d",
             now,
-            0,
+            2**52,
             key_print(ACCOUNT, "new"),
             world.state.facts.text,
             program.form,
