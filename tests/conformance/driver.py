@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import create_engine
-from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy import Engine, create_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import NullPool, StaticPool
 
 from policies.policy_set import PolicySet
 from quota import AsyncComptroller, Comptroller, ComptrollerError, Denial, Grant
 from quota.testing import FakeClock
+from tests.conformance.answers import ending, issued, seen
 from tests.model import Refused
-from tests.world import discrepancies
+from tests.world import discrepancies, raw
 
 
 class Driver:
@@ -35,6 +35,10 @@ class Driver:
 
     def run(self, method: str, *values: Any, **named: Any) -> Any:
         return getattr(self.comptroller, method)(*values, **named)
+
+    def answer(self, name: str, *values: Any, **named: Any) -> Any:
+        """Make one of the calls below."""
+        return getattr(self, name)(*values, **named)
 
     def ask(self, method: str, *values: Any, **named: Any) -> Any:
         """Call a method that only reads, and so takes no session."""
@@ -140,7 +144,7 @@ class Driver:
             " ON name.book_id = comptroller_line.book_id WHERE name.name = ?"
         )
         with self.comptroller._db.reading() as db:
-            return tuple(db.driver.cursor().execute(sql, (account,)).fetchone())
+            return raw(db, sql, account)[0]
 
     def verify(self) -> list[Any]:
         return discrepancies(self.comptroller)
@@ -162,12 +166,10 @@ class Filed(Driver):
             Path(f"{self.path}{suffix}").unlink(missing_ok=True)
 
 
-class Joined(Filed):
-    """On a file, each call in a session of the host, on the host's own engine with its driver's defaults."""
+class InSession(Driver):
+    """Each call in a session of the host, on the host's own engine with its driver's defaults."""
 
-    def __init__(self, policy_set: PolicySet, folder: Path, clock: FakeClock) -> None:
-        super().__init__(policy_set, folder, clock)
-        self.host = create_engine(f"sqlite:///{self.path}", poolclass=NullPool)
+    host: Engine
 
     def run(self, method: str, *values: Any, **named: Any) -> Any:
         with Session(self.host) as session:
@@ -176,11 +178,23 @@ class Joined(Filed):
             finally:
                 session.commit()  # also after an error: what fell due before it stays written
 
+    def answer(self, name: str, *values: Any, **named: Any) -> Any:
+        """Make one of the calls below."""
+        return getattr(self, name)(*values, **named)
+
     def ask(self, method: str, *values: Any, **named: Any) -> Any:
         return getattr(self.comptroller, method)(*values, **named)
 
 
-class JoinedInMemory(Joined):
+class Joined(InSession, Filed):
+    """On a file, each call in a session of the host."""
+
+    def opened(self, policy_set: PolicySet) -> Comptroller:
+        self.host = create_engine(f"sqlite:///{self.path}", poolclass=NullPool)
+        return super().opened(policy_set)
+
+
+class JoinedInMemory(InSession):
     """In memory, on the host's own engine, which is one connection."""
 
     def opened(self, policy_set: PolicySet) -> Comptroller:
@@ -188,9 +202,6 @@ class JoinedInMemory(Joined):
             "sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False}
         )
         return Comptroller.open(policy_set, self.host, clock=self.clock)
-
-    def __init__(self, policy_set: PolicySet, folder: Path, clock: FakeClock) -> None:
-        Driver.__init__(self, policy_set, folder, clock)
 
     def close(self) -> None:
         super().close()
@@ -229,12 +240,10 @@ class AwaitedFiled(Awaited, Filed):
         Filed.close(self)
 
 
-class AwaitedJoined(AwaitedFiled):
-    """On a file, each call awaited in an AsyncSession of the host, on aiosqlite with its defaults."""
+class AwaitedInSession(Awaited):
+    """Each call awaited in an AsyncSession of the host, on its driver's defaults."""
 
-    def __init__(self, policy_set: PolicySet, folder: Path, clock: FakeClock) -> None:
-        super().__init__(policy_set, folder, clock)
-        self.host = create_async_engine(f"sqlite+aiosqlite:///{self.path}", poolclass=NullPool)
+    host: AsyncEngine
 
     def run(self, method: str, *values: Any, **named: Any) -> Any:
         async def joined() -> Any:
@@ -246,45 +255,17 @@ class AwaitedJoined(AwaitedFiled):
 
         return self.loop.run_until_complete(joined())
 
+    def answer(self, name: str, *values: Any, **named: Any) -> Any:
+        """Make one of the calls below."""
+        return getattr(self, name)(*values, **named)
+
     def ask(self, method: str, *values: Any, **named: Any) -> Any:
         return Awaited.run(self, method, *values, **named)
 
 
-STORES: dict[str, Callable[[PolicySet, Path, FakeClock], Driver]] = {
-    "memory": Driver,
-    "file": Filed,
-    "file, joined": Joined,
-    "memory, joined": JoinedInMemory,
-    "memory, async": Awaited,
-    "file, async": AwaitedFiled,
-    "file, async, joined": AwaitedJoined,
-}
+class AwaitedJoined(AwaitedInSession, AwaitedFiled):
+    """On a file, each call awaited in an AsyncSession of the host, on aiosqlite."""
 
-
-def seen(grant: Grant) -> tuple[Any, ...]:
-    return (
-        grant.id,
-        grant.at,
-        grant.plan,
-        grant.member,
-        grant.policy_version,
-        grant.allocations,
-        grant.findings,
-        grant.gpu_cost_micro_usd,
-        grant.status,
-    )
-
-
-def ending(made: Any) -> tuple[Any, ...]:
-    return (
-        made.status,
-        made.by_this_call,
-        made.late,
-        made.units_charged,
-        made.gpu_cost_micro_usd,
-        made.gpu_reported,
-    )
-
-
-def issued(lot: Any) -> tuple[Any, ...]:
-    return (lot.id, lot.units, lot.price_minor, lot.expires_at, lot.replayed)
+    def opened(self, policy_set: PolicySet) -> Comptroller:
+        self.host = create_async_engine(f"sqlite+aiosqlite:///{self.path}", poolclass=NullPool)
+        return super().opened(policy_set)

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.conformance.driver import STORES
 from tests.conformance.machine import Machine
+from tests.conformance.stores import STORES
 
-QUICK = {"memory": 1.0, "file": 0.4}
+QUICK = {"memory": 1.0, "file": 0.4, **{store: 0.15 for store in STORES if "postgresql" in store}}
 """Share of the profile's examples; what is not named runs a quarter of them."""
 
 USUAL = 60
