@@ -74,7 +74,7 @@ class AsyncComptroller(Forkable):
     def __init__(self, sync: Comptroller) -> None:
         """Use `AsyncComptroller.open`, or hand over a Comptroller to share."""
         self.sync: Final = sync
-        self._redis: Final = None if sync.front is None else AsyncFront(sync.front)
+        self._redis: Final = None if sync._front is None else AsyncFront(sync._front)  # noqa: SLF001 - one thing, two faces
         self.after_fork()
         self.starts_anew_in_children()
 
@@ -173,7 +173,7 @@ class AsyncComptroller(Forkable):
             return told
         return await self._decided(ask, told, session=session)
 
-    _decided = awaited(Comptroller.decided)
+    _decided = awaited(Comptroller._decided)  # noqa: SLF001 - see above
     estimate = awaited(Comptroller.estimate)
 
     start = awaited(Comptroller.start)

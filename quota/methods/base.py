@@ -29,11 +29,6 @@ class Methods:
     _front: Front | None
 
     @property
-    def front(self) -> Front | None:
-        """Redis in front of the database, where it is configured."""
-        return self._front
-
-    @property
     def policies(self) -> PolicySet:
         """The policy set in force."""
         return self._policy_file.latest()

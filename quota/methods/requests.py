@@ -78,10 +78,10 @@ class RequestMethods(FrontedMethods, GrantMethods):
             not_after=not_after,
         )
         told = None if self._front is None else self._front.decide(self.policies, ask)
-        return self.decided(ask, told, session=session)
+        return self._decided(ask, told, session=session)
 
     @retried
-    def decided(
+    def _decided(
         self, ask: Ask, told: Answer | None, *, session: HostSession | None = None
     ) -> Decision:
         """Go on with a request that Redis was asked about, if there is one in front; see `admit`."""
