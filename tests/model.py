@@ -2,7 +2,7 @@
 
 It shares nothing with `billing` and `quota`: no SQL, no transfers, no records. Each account is a few lists; money is
 sliced by arithmetic of its own; what has fallen due is done at the beginning of every call. Answers are plain tuples
-(tests/conformance/driver.py brings the engine's answers into the same form). Calls raise `Refused` with the name of
+(tests/conformance/answers.py brings the engine's answers into the same form). Calls raise `Refused` with the name of
 the error that the contract names.
 """
 
