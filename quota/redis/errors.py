@@ -76,8 +76,9 @@ def result(reply: Any) -> Any:
 
 def as_exception(reply: hiredis.ReplyError) -> RedisUnavailable | ScriptFailed:
     """Return what to raise for an error reply."""
-    # A redirection that reaches this point is one too many, or of a server used without its Cluster.
-    if is_failure(reply) or code_of(reply) in _REDIRECTIONS:
+    if code_of(reply) in _REDIRECTIONS:  # a client of a Cluster follows them
+        return RedisUnavailable("this redis is a node of a cluster: write `redis+cluster://...`")
+    if is_failure(reply):
         return RedisUnavailable(f"redis cannot serve this now: {reply}")
     return ScriptFailed(f"redis refused our command: {reply}")
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import types
+from collections.abc import Generator, Sequence
 from typing import Any
 
 from quota.redis import AsyncRedis, Script, SyncRedis, open_async, open_sync
@@ -16,6 +17,12 @@ BROKEN = Script.of("return 1 + {}")
 PATIENT = 10.0
 # For tests in which no reply comes.
 SHORT = 0.1
+
+
+@types.coroutine
+def a_turn() -> Generator[None]:
+    """Let the event loop go round once."""
+    yield
 
 
 class Shell:
