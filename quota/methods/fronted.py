@@ -32,24 +32,21 @@ class FrontedMethods(Methods):
             with self._db.reading() as db:
                 known = admission.find(db, ask.account, ask.key)
             told = denial_of(told, self.policies, ask) if known is None else told
-        if isinstance(told, Denial):
-            self._denials.add(told)
-            return told
-        if isinstance(told, Grant):
+        if isinstance(told, Denial | Grant):
             return told
         if not isinstance(told, Passed):
-            return self._heard(front, ask, self._in_sql(ask, session, passed=False))
-        try:
-            decision = self._in_sql(ask, session, passed=True)
-        except BaseException:
-            front.news.undone(ask.account, told.print)
-            raise
-        if not decision.granted or getattr(decision, "replayed", False):
-            front.news.undone(ask.account, told.print)
-        elif session is not None:
+            decision = self._in_sql(ask, session, passed=False)
+        else:
             undo = partial(front.news.undone, ask.account, told.print)
-            when_committed(session, lambda: None, otherwise=undo)
-        return self._heard(front, ask, decision)
+            try:
+                decision = self._in_sql(ask, session, passed=True)
+            except BaseException:
+                undo()
+                raise
+            if session is not None and decision.granted:
+                when_committed(session, lambda: None, otherwise=undo)
+        self._heard(front, ask, told, decision)
+        return decision
 
     @abstractmethod
     def _in_sql(self, ask: Ask, session: HostSession | None, *, passed: bool) -> Decision:
@@ -63,8 +60,11 @@ class FrontedMethods(Methods):
             db.notes[granted.book.id] = GrantNote(ask.account, raw, member, granted)
 
     @staticmethod
-    def _heard(front: Front, ask: Ask, decision: Decision) -> Decision:
+    def _heard(front: Front, ask: Ask, told: Answer, decision: Decision) -> None:
+        """Tell Redis what SQL has decided otherwise."""
+        anew = decision.granted and not getattr(decision, "replayed", False)
+        if isinstance(told, Passed) and not anew:
+            front.news.undone(ask.account, told.print)
         # What SQL denied, Redis did not know to deny: the next time it shall.
         if not decision.granted:
             front.news.unknown(ask.account)
-        return decision

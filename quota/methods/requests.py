@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -23,9 +24,17 @@ from quota.methods.fronted import FrontedMethods
 from quota.methods.grants import GrantMethods
 from quota.methods.retried import retried
 from quota.prefilter.front import Answer
-from quota.stores.base import Upgradable
 
 REASON_FAILED: Final = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What would be granted: seen at an instant, without a lock, under a policy set."""
+
+    at: datetime
+    policy_set: PolicySet
+    found: Look
 
 
 class RequestMethods(FrontedMethods, GrantMethods):
@@ -86,23 +95,32 @@ class RequestMethods(FrontedMethods, GrantMethods):
     ) -> Decision:
         """Go on with a request that Redis was asked about, if there is one in front; see `admit`."""
         if told is None or self._front is None:
-            return self._in_sql(ask, session, passed=False)
-        return self._behind(self._front, ask, told, session)
+            decision = self._in_sql(ask, session, passed=False)
+        else:
+            decision = self._behind(self._front, ask, told, session)
+        self._record(decision)
+        return decision
+
+    def _record(self, decision: Decision) -> None:
+        """Have a denial written down, if it is one."""
+        if isinstance(decision, Denial):
+            self._denials.add(decision)
 
     def _in_sql(self, ask: Ask, session: HostSession | None, *, passed: bool) -> Decision:
         """Decide in SQL. `passed`: it will probably be granted, so that the account is locked at once."""
-        if not passed:
-            with self._db.upgradable(session) as transaction:
-                return self._admitted(ask, transaction)
-        policy_set = self.policies
-        with self._db.writing(session) as db:
-            outcome = admission.admit(db, policy_set, ask, self._clock, None)
-            return self._outcome(db, ask, policy_set, outcome)
+        if passed:
+            with self._db.writing(session) as db:
+                return self._take(db, ask, None)
+        with self._db.upgradable(session) as transaction:
+            looked = self._look(transaction.db, ask, snapshot=transaction.snapshot)
+            if not isinstance(looked, Looked):
+                return looked
+            return self._take(transaction.write(), ask, looked)
 
-    def _admitted(self, ask: Ask, transaction: Upgradable) -> Decision:
-        """Look, and only if the request would be granted lock and grant it. A denial writes nothing."""
-        now, policy_set, db = self._clock(), self.policies, transaction.db
-        found = admission.look(db, policy_set, ask, now, snapshot=transaction.snapshot)
+    def _look(self, db: Db, ask: Ask, *, snapshot: bool = True) -> Decision | Looked:
+        """Look, and write nothing. A denial or an earlier grant is the answer; what would be granted is to be taken."""
+        now, policy_set = self._clock(), self.policies
+        found = admission.look(db, policy_set, ask, now, snapshot=snapshot)
         if isinstance(found, admission.Found):
             return views.grant_view(db, found.ids, now, replayed=True)
         if ask.not_after is not None and now > ask.not_after:
@@ -110,19 +128,20 @@ class RequestMethods(FrontedMethods, GrantMethods):
                 f"not_after {ask.not_after.isoformat()} is past: nothing was taken"
             )
         if not found.decision.granted:
-            return self._denied(ask, policy_set, found, admission.advice_for(db, found))
-        db = transaction.write()
-        outcome = admission.admit(db, policy_set, ask, lambda: max(now, self._clock()), found)
-        return self._outcome(db, ask, policy_set, outcome)
+            return _denial(ask, policy_set, found, admission.advice_for(db, found))
+        return Looked(now, policy_set, found)
 
-    def _outcome(
-        self, db: Db, ask: Ask, policy_set: PolicySet, outcome: admission.Found | Granted | Look
-    ) -> Decision:
-        """Say what was decided under the lock."""
+    def _take(self, db: Db, ask: Ask, looked: Looked | None) -> Decision:
+        """Lock the account, decide, and take what is granted. `looked`: what was seen of it before, if anything was."""
+        policy_set, clock, found = self.policies, self._clock, None
+        if looked is not None:
+            policy_set, found, seen_at = looked.policy_set, looked.found, looked.at
+            clock = lambda: max(seen_at, self._clock())  # noqa: E731 - a clock is a callable
+        outcome = admission.admit(db, policy_set, ask, clock, found)
         if isinstance(outcome, admission.Found):
             return views.grant_view(db, outcome.ids, self._clock(), replayed=True)
         if isinstance(outcome, Look):
-            return self._denied(ask, policy_set, outcome, admission.advice_for(db, outcome))
+            return _denial(ask, policy_set, outcome, admission.advice_for(db, outcome))
         self._note(db, ask, outcome)
         return _grant(ask, policy_set, outcome)
 
@@ -204,11 +223,6 @@ class RequestMethods(FrontedMethods, GrantMethods):
         job.ending = self.settle(
             job.grant.id, gpu_seconds=job.gpu_seconds, gpu=job.gpu, delivered=job.delivered
         )
-
-    def _denied(self, ask: Ask, policy_set: PolicySet, looked: Look, advice: Advice) -> Denial:
-        denial = _denial(ask, policy_set, looked, advice)
-        self._denials.add(denial)
-        return denial
 
 
 def started_job(decision: Decision) -> Job:
