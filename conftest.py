@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from sybil import Sybil
-from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
+from sybil.evaluators.python import PythonEvaluator
+from sybil.parsers.markdown import CodeBlockParser, SkipParser
 from xdist.scheduler import LoadScopeScheduling
 
 if TYPE_CHECKING:
@@ -47,14 +48,41 @@ class ReasonedSkipParser(SkipParser):
             yield region
 
 
+class PageEvaluator(PythonEvaluator):
+    """Runs Python blocks, with the servers that their page asks for."""
+
+    def __call__(self, example: Example) -> None:
+        give_servers(example)
+        super().__call__(example)
+
+
+def give_servers(example: Example) -> None:
+    """Give a page that reads the URLs of servers from the environment some of the tests' own."""
+    from tests.servers import shared_postgres, shared_redis  # noqa: PLC0415 - most pages need none
+
+    given = example.namespace.setdefault("_servers", {})
+    asked = set(re.findall(r'environ\["(COMPTROLLER_\w+)"\]', example.document.text))
+    for name in asked - given.keys():
+        if name == "COMPTROLLER_REDIS":
+            shared_redis().flush()
+        given[name] = (
+            shared_redis().url
+            if name == "COMPTROLLER_REDIS"
+            else shared_postgres().fresh_database()
+        )
+        os.environ[name] = given[name]
+
+
 def write_file(example: Example) -> None:
     """Write a block that names a file to that file."""
+    give_servers(example)
     if named := re.match(r"# ([\w.-]+)\n", example.parsed):
         Path(named[1]).write_text(example.parsed, encoding="utf-8")
 
 
 def run_commands(example: Example) -> str | None:
     """Run the commands of a console block. An answer is what is wrong."""
+    give_servers(example)
     for line in re.findall(r"^\$ (comptroller .*)$", example.parsed, re.MULTILINE):
         command, _, remark = line.partition("  # ")
         wanted = re.search(r"exits (\d)", remark)
@@ -78,13 +106,19 @@ def enter_page(namespace: dict[str, Any]) -> None:
 
 
 def leave_page(namespace: dict[str, Any]) -> None:
+    from tests.servers import shared_postgres  # noqa: PLC0415 - see give_servers
+
     os.chdir(namespace["_left"])
+    for name, url in namespace.get("_servers", {}).items():
+        del os.environ[name]
+        if name == "COMPTROLLER_DATABASE":
+            shared_postgres().drop_database(url)
     namespace["_folder"].cleanup()
 
 
 pytest_collect_file = Sybil(
     parsers=[
-        PythonCodeBlockParser(),
+        CodeBlockParser("python", PageEvaluator()),
         CodeBlockParser("yaml", write_file),
         CodeBlockParser("console", run_commands),
         ReasonedSkipParser(),
