@@ -35,8 +35,24 @@ def outside(database):
 
 
 @pytest.fixture
-def host(database):
-    """A host's own engine, with its driver's defaults."""
-    engine = create_engine(on_driver(database, "psycopg"))
-    yield engine
-    engine.dispose()
+def host_of():
+    """Make a host's own engine on a database, with its driver's defaults."""
+    engines = []
+
+    def make(database):
+        engines.append(create_engine(on_driver(database, "psycopg")))
+        return engines[-1]
+
+    yield make
+    for engine in engines:
+        engine.dispose()
+
+
+@pytest.fixture
+def host(database, host_of):
+    return host_of(database)
+
+
+def opened(database, policies=POLICIES, clock=lambda: START, **more):
+    """Open books by URL, with a clock that stands still."""
+    return Comptroller.open(PolicySet.parse(policies), database, clock=clock, **more)
