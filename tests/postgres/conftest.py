@@ -56,3 +56,15 @@ def host(database, host_of):
 def opened(database, policies=POLICIES, clock=lambda: START, **more):
     """Open books by URL, with a clock that stands still."""
     return Comptroller.open(PolicySet.parse(policies), database, clock=clock, **more)
+
+
+WAITING = """
+SELECT count(*) FROM pg_stat_activity
+WHERE wait_event_type = 'Lock' AND datname = current_database()
+"""
+
+
+def wait_until_somebody_waits(outside) -> None:
+    """Come back once somebody waits for a lock."""
+    while outside.execute(WAITING).fetchone() == (0,):
+        pass

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from quota import StoreUnavailable
-from tests.postgres.conftest import opened
+from tests.postgres.conftest import opened, wait_until_somebody_waits
 from tests.servers import Postgres
 from tests.world import discrepancies
 
@@ -18,7 +18,6 @@ TERMINATE = """
 SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
 WHERE datname = current_database() AND pid <> pg_backend_pid()
 """
-WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
 
 
 @pytest.fixture(scope="module")
@@ -41,11 +40,6 @@ def fill_the_pool(comptroller) -> None:
     """Leave some connections in the pool."""
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(lambda number: comptroller.balance(f"a{number}"), range(16)))
-
-
-def wait_until_somebody_waits(outside) -> None:
-    while outside.execute(WAITING).fetchone() == (0,):
-        pass
 
 
 def test_after_a_restart_of_the_server_nobody_sees_an_error(server, books):
