@@ -176,7 +176,7 @@ def _whole(value: Any) -> int | None:
 class Db:
     """One connection within one transaction: ours, or one that belongs to the host's session."""
 
-    __slots__ = ("_cursor", "_kind", "dialect", "driver", "notes", "saved")
+    __slots__ = ("_cursor", "_kind", "budgets", "dialect", "driver", "notes", "saved")
 
     def __init__(self, driver: PoolProxiedConnection, dialect: Dialect) -> None:
         """Work on a connection of a database's driver. Whoever hands it over begins and ends the transaction."""
@@ -188,6 +188,8 @@ class Db:
         """The books whose rows were written: how far each reached before, and now. For news after the commit."""
         self.notes: Final[dict[int, Any]] = {}
         """What else there is to tell of a book after the commit, by whoever changed it."""
+        self.budgets: Any = None
+        """How budgets are charged in this transaction, where it is not on their plain rows (quota.budgets.Charging)."""
 
     @property
     def one_writer(self) -> bool:

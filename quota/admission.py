@@ -17,13 +17,14 @@ from billing.sql import Db, Statement
 from policies.advice import Advice, advise
 from policies.errors import DeadlinePassed, IdempotencyConflict, InvalidRequest
 from policies.policy_set import PolicySet
-from policies.state import BudgetRead, Readings
+from policies.state import BudgetRead, Read, Readings
 from quota.ask import Ask
+from quota.budgets import load_spent
 from quota.case import Look, all_reads, case_of, history_of, look_at, request_hash_of, state_of
 from quota.clock import Clock
 from quota.dues import post_dues
 from quota.granting import Granted, write_grant
-from quota.load import load_picture, load_spent
+from quota.load import load_picture
 from quota.tables import GRANTS
 from quota.versions import stored
 
@@ -110,7 +111,8 @@ def _as_of(db: Db, looked: Look, book: BookState | None, now: datetime) -> Look 
     """Return what was looked at, as of now, if nothing that was read without the lock has changed; else None.
 
     The book vouches for all that belongs to it, the readings say until when time alone changes none of them, and
-    budgets, which all books share, are read again. The rules are then asked once more, for the instant that it is.
+    budgets, which all books share, are read again. The rules are then asked once more, for the instant that it is, and
+    for what budgets have spent by now.
     """
     case, state = looked.case, looked.state
     if not isinstance(state, Readings) or _place(looked.book) != _place(book):
@@ -118,10 +120,12 @@ def _as_of(db: Db, looked: Look, book: BookState | None, now: datetime) -> Look 
     if not case.now <= now < state.steady_until:
         return None
     budgets = [read for read in case.reads if isinstance(read, BudgetRead)]
-    if any(load_spent(db, read, now) != state.read(read, now) for read in budgets):
-        return None
-    if case.now == now:
+    spent: dict[Read, int] = {read: load_spent(db, read, now) for read in budgets}
+    moved = any(state.read(read, now) != spent[read] for read in budgets)
+    if case.now == now and not moved:
         return looked
+    if moved:
+        state = replace(state, numbers={**state.numbers, **spent})
     case = replace(case, now=now)
     return Look(case, case.decide(state), state)
 

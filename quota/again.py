@@ -153,7 +153,7 @@ def differences(case: Case, decision: Decision) -> Iterator[Difference]:
         ("allocations", facts["allocations"], allocation_text(decision.allocations)),
         ("estimated GPU cost in micro-USD", facts["gpu_cost_micro_usd"], cost),
         ("rate state", facts["rates"], rates),
-        ("charges to budgets", facts["budgets"], charged),
+        ("charges to budgets", [charge[:3] for charge in facts["budgets"]], charged),
     ):
         if recorded_value != found_value:
             yield what, recorded_value, found_value

@@ -7,9 +7,11 @@ the work; nothing is decided here. The way of an admission: `quota.admission` lo
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
+from policies.errors import ComptrollerError
 from policies.policy_set import PolicySet
 from quota.clock import Clock, checked
 from quota.denials import DenialLog
@@ -97,6 +99,8 @@ class Comptroller(RequestMethods, AccountMethods, CreditMethods, QuestionMethods
         if self._front is not None:
             self._front.close()
         self._denials.close()
+        with suppress(ComptrollerError):  # what cannot be returned now returns when its lease has ended
+            self._return_blocks(self._clock(), own=True)
         self._db.close()
 
     def __enter__(self) -> Self:

@@ -12,7 +12,7 @@ from billing.sql import Db, Statement
 from policies.errors import InvalidRequest
 from policies.policy_set import PolicySet
 from policies.units import gpu_micro_usd
-from quota.budgets import charge
+from quota.budgets import charge_overrun
 from quota.endings import split_cost
 from quota.grant_rows import GrantFacts
 from quota.ids import parse_lot_id
@@ -47,7 +47,7 @@ def price_gpu(
     return gpu_micro_usd(gpu_seconds, source.gpu(name).usd_per_hour)
 
 
-def charge_overrun(db: Db, locked: Locked, then: PolicySet, more_micro_usd: int) -> list[list[Any]]:
+def debit_overrun(db: Db, locked: Locked, then: PolicySet, more_micro_usd: int) -> list[list[Any]]:
     """Debit what the known cost goes over the estimate to the budgets that took the estimate.
 
     An expired grant's estimate, posted as unreported, is no known cost: budgets took it before.
@@ -59,8 +59,10 @@ def charge_overrun(db: Db, locked: Locked, then: PolicySet, more_micro_usd: int)
     if over <= 0:
         return []
     charged = record_facts(db, grant.book_id, grant.seq)["budgets"]
-    known = [name for name, _, _ in charged if name in then.budgets]
-    return [charge(db, name, then.budgets[name].read.window, over, locked.now) for name in known]
+    known = [name for name, *_ in charged if name in then.budgets]
+    return [
+        charge_overrun(db, name, then.budgets[name].read.window, over, locked.now) for name in known
+    ]
 
 
 def gpu_lines(

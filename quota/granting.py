@@ -63,7 +63,7 @@ def write_grant(db: Db, book: BookState, looked: Look, readings: Readings) -> Gr
         hashes[member] = ask.member
     attributes = _without_text(book, case, hashes)
     request_hash = request_hash_of(book, ask, case.attributes)
-    budgets = charge_budgets(db, decision, now)
+    budgets = charge_budgets(db, case.policy_set, decision, now)
     facts = _facts(book, looked, readings, expires_at, attributes, request_hash, budgets)
     draft = Draft(
         "grant",

@@ -18,7 +18,7 @@ from policies.late import still_fits
 from policies.policy_set import PolicySet
 from policies.request import Request
 from quota.endings import gpu_transfers
-from quota.gpu_costs import charge_overrun, gpu_lines
+from quota.gpu_costs import debit_overrun, gpu_lines
 from quota.grant_rows import Ended, GrantFacts, LateReport, load_late
 from quota.grants import Ending
 from quota.ids import parse_lot_id
@@ -84,7 +84,7 @@ def report_late(
     facts: dict[str, Any] = {"gpu_cost_micro_usd": booked, "gpu_reported": cost is not None}
     lines: tuple[Line, ...] = ()
     if cost is not None:
-        facts["budgets"] = charge_overrun(db, locked, then, cost)
+        facts["budgets"] = debit_overrun(db, locked, then, cost)
         transfers += gpu_transfers(chart.GPU_UNREPORTED, -grant.gpu_cost_micro_usd, grant.number)
         transfers += gpu_transfers(chart.GPU_LATE, cost, grant.number)
         lines = gpu_lines(grant, cost, -grant.gpu_cost_micro_usd)

@@ -33,8 +33,9 @@ from policies.state import (
     burn_order,
     rescaled,
 )
+from quota.budgets import load_spent
 from quota.ids import lot_id
-from quota.tables import BUDGET_DAYS, GRANTS, HOLDS
+from quota.tables import GRANTS, HOLDS
 
 LINE: Final = LINES
 FOREVER: Final = datetime.max.replace(tzinfo=UTC)
@@ -79,11 +80,6 @@ _ALL_LOTS: Final = (
 _OPEN_LOTS: Final = Statement(_ALL_LOTS.where(LOT_BALANCES.c.open == literal_column("1")))
 _EVERY_LOT: Final = Statement(_ALL_LOTS)
 _ONE_LOT: Final = Statement(_ALL_LOTS.where(LOT_BALANCES.c.lot_no == bindparam("number")))
-_SPENT: Final = Statement(
-    select(BUDGET_DAYS.c.spent_micro_usd).where(
-        BUDGET_DAYS.c.name == bindparam("name"), BUDGET_DAYS.c.starts_at == bindparam("starts_at")
-    )
-)
 USES: Final = Statement(
     select(
         LINE.c.grant_no,
@@ -194,12 +190,6 @@ def load_readings(db: Db, picture: Picture, reads: Sequence[Read], now: datetime
     steady_until = min((steady_until, *picture.next_dues()))
     views = (view_of(book.id, lot) for lot in picture.lots if lot.available > 0)
     return Readings(numbers, tuple(sorted(views, key=burn_order)), steady_until)
-
-
-def load_spent(db: Db, read: BudgetRead, now: datetime) -> int:
-    """Load what a budget has spent on the day that holds `now`, in micro-dollars."""
-    row = db.row(_SPENT, name=read.budget, starts_at=read.window.bounds(now)[0])
-    return 0 if row is None else int(row[0])
 
 
 def load_usage(

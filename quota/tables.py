@@ -140,13 +140,37 @@ class GpuAttempt(Table, table=True):
 
 
 class BudgetDay(Table, table=True):
-    """What a budget has spent on one of its days: one plain row."""
+    """What a budget has spent on one of its days outside blocks, and what of it is leased in blocks.
+
+    `blocks`: how many there were, so that no two of a day have one number.
+    """
 
     __tablename__ = f"{PREFIX}budget_day"
-    __table_args__ = (CheckConstraint("spent_micro_usd >= 0"), CLUSTERED)
+    __table_args__ = (
+        CheckConstraint("spent_micro_usd >= 0"),
+        CheckConstraint("leased_micro_usd >= 0 AND blocks >= 0"),
+        CLUSTERED,
+    )
     name: str = Field(sa_column=words("name", primary_key=True))
     starts_at: datetime = Field(sa_column=instant("starts_at", primary_key=True))
     spent_micro_usd: int = Field(sa_column=whole("spent_micro_usd"))
+    leased_micro_usd: int = Field(sa_column=whole("leased_micro_usd", default="0"))
+    blocks: int = Field(sa_column=whole("blocks", default="0"))
+
+
+class BudgetBlock(Table, table=True):
+    """A part of a budget's day that one process has leased. Deleted when it is returned; PostgreSQL only."""
+
+    __tablename__ = f"{PREFIX}budget_block"
+    __table_args__ = (CheckConstraint("spent_micro_usd BETWEEN 0 AND leased_micro_usd"), CLUSTERED)
+    name: str = Field(sa_column=words("name", primary_key=True))
+    starts_at: datetime = Field(sa_column=instant("starts_at", primary_key=True))
+    number: int = Field(sa_column=whole("number", primary_key=True))
+    holder: str = Field(sa_column=words("holder"))
+    leased_micro_usd: int = Field(sa_column=whole("leased_micro_usd"))
+    spent_micro_usd: int = Field(sa_column=whole("spent_micro_usd", default="0"))
+    leased_at: datetime = Field(sa_column=instant("leased_at"))
+    ends_at: datetime = Field(sa_column=instant("ends_at"))
 
 
 class DenialRow(Table, table=True):
@@ -188,5 +212,6 @@ ENDINGS: Final = core(Ending)
 LATE_ENDINGS: Final = core(LateEnding)
 GPU_ATTEMPTS: Final = core(GpuAttempt)
 BUDGET_DAYS: Final = core(BudgetDay)
+BUDGET_BLOCKS: Final = core(BudgetBlock)
 DENIALS: Final = core(DenialRow)
 DENIAL_LOSSES: Final = core(DenialLoss)

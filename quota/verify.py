@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import bindparam, func, select
@@ -32,7 +31,7 @@ from billing.tables import (
 )
 from billing.verify import LedgerAudit
 from policies.errors import ComptrollerError
-from policies.instants import from_micros, micros
+from quota.audit.budgets import budget_rows, check_budgets
 from quota.audit.ends import check_attempt, check_end, check_late, check_renewal
 from quota.audit.grants import check_grant
 from quota.audit.rows import RowAudit, load_values
@@ -49,7 +48,6 @@ from quota.audit.settings import (
 )
 from quota.audit.state import BookAudit, BudgetSums, Check
 from quota.tables import (
-    BUDGET_DAYS,
     ENDINGS,
     GPU_ATTEMPTS,
     GRANTS,
@@ -98,9 +96,6 @@ _BOOKS: Final = Statement(
 )
 _TOTAL: Final = Statement(select(func.coalesce(func.sum(BOOKS.c.seq), 0)))
 _VERSIONS: Final = Statement(select(POLICY_VERSIONS.c.version, POLICY_VERSIONS.c.content))
-_SPENT: Final = Statement(
-    select(BUDGET_DAYS.c.name, BUDGET_DAYS.c.starts_at, BUDGET_DAYS.c.spent_micro_usd)
-)
 
 
 def _strays(table: Any) -> Statement:
@@ -120,7 +115,7 @@ def verify(store: Store, progress: Progress | None = None) -> Iterator[Discrepan
     budgets, done = BudgetSums(), 0
     with store.reading(unhurried=True) as db:
         total = int((db.row(_TOTAL) or (0,))[0])
-        before = _spent(db)
+        before = budget_rows(db)
         yield from _check_versions(db)
         yield from _check_strays(db)
     after = FIRST
@@ -139,7 +134,7 @@ def verify(store: Store, progress: Progress | None = None) -> Iterator[Discrepan
             break
         after = books[-1]
     with store.reading(unhurried=True) as db:
-        yield from _check_budgets(budgets, before, _spent(db))
+        yield from check_budgets(budgets, before, budget_rows(db))
 
 
 def _verify_book(
@@ -194,25 +189,3 @@ def _check_strays(db: Db) -> Iterator[Discrepancy]:
     for name, statement in _STRAYS:
         for (book_id,) in db.rows(statement):
             yield discrepancy(book_id, None, f"rows of {name}", "a book that has them", None)
-
-
-def _spent(db: Db) -> dict[tuple[str, int], int]:
-    return {(name, micros(day)): int(spent) for name, day, spent in db.rows(_SPENT)}
-
-
-def _check_budgets(
-    budgets: BudgetSums, before: dict[tuple[str, int], int], after: dict[tuple[str, int], int]
-) -> Iterator[Discrepancy]:
-    """A budget's row is the sum of what records charged to it.
-
-    Books go on while they are verified: the sum lies between the row before and the row after.
-    """
-    for key in sorted({*budgets.spent, *before, *after}):
-        charged = budgets.spent[key]
-        if not before.get(key, 0) <= charged <= after.get(key, 0):
-            name = f"micro-USD spent of budget {key[0]} on the day from {_day(key[1])}"
-            yield discrepancy(None, None, name, charged, after.get(key))
-
-
-def _day(start: int) -> datetime:
-    return from_micros(start)

@@ -44,7 +44,7 @@ class Budget(Cap):
         """Compare today's spend and the estimate with the ceiling, in micro-dollars."""
         used, limit, cost = (
             state.read(self.read, now),
-            self._limit_micro_usd,
+            self.limit_micro_usd,
             asked.gpu_cost_micro_usd,
         )
         return Check(used=used, limit=limit, asked=cost, ok=used + cost <= limit)
@@ -55,10 +55,11 @@ class Budget(Cap):
             return None
         return (
             self.read.window.bounds(now)[1]
-            if asked.gpu_cost_micro_usd <= self._limit_micro_usd
+            if asked.gpu_cost_micro_usd <= self.limit_micro_usd
             else None
         )
 
     @cached_property
-    def _limit_micro_usd(self) -> int:
+    def limit_micro_usd(self) -> int:
+        """The ceiling of a day, in micro-dollars."""
         return micro_usd(self.usd_per_day)

@@ -228,11 +228,11 @@ def _take_over(
     budgets = book.policy_set(grant.policy_version).budgets
     expected = [
         [name, micros(budgets[name].read.window.bounds(entry.at)[0]), over]
-        for name, _, _ in granted["budgets"]
+        for name, *_ in granted["budgets"]
         if name in budgets and over > 0
     ]
     charged = entry.facts.get("budgets", [])
-    book.same(entry, "overrun debited to budgets", expected, charged)
+    book.same(entry, "overrun debited to budgets", expected, [charge[:3] for charge in charged])
     book.budgets.add(charged)
     for line in entry.lines:
         book.booked[grant.number] += line.gpu_micro_usd

@@ -50,14 +50,20 @@ class HowEnded(NamedTuple):
 
 @dataclass(slots=True)
 class BudgetSums:
-    """What all books' records charged to budgets, in micro-dollars, by budget and start of its day."""
+    """What all books' records charged to budgets, in micro-dollars.
+
+    By budget and start of its day, and again with the number of the block where it was charged to one.
+    """
 
     spent: Counter[tuple[str, int]] = field(default_factory=Counter)
+    of_blocks: Counter[tuple[str, int, int]] = field(default_factory=Counter)
 
     def add(self, charges: Iterable[Iterable[Any]]) -> None:
         """Add charges as records hold them."""
-        for name, day, micro_usd in charges:
+        for name, day, micro_usd, *block in charges:
             self.spent[name, day] += micro_usd
+            for number in block:
+                self.of_blocks[name, day, number] += micro_usd
 
 
 class BookAudit:

@@ -15,7 +15,7 @@ from quota.ask import KEY_MAX, name, text
 from quota.denials import DenialRecord, load_denials, lost_denials
 from quota.grants import Grant
 from quota.ids import parse_grant_id
-from quota.methods.base import Methods
+from quota.methods.leased import LeasedMethods
 from quota.prefilter.unbooked import parse_unbooked_id
 from quota.sweeps import books_with_dues, overdue_holds, share_expired, sweep_book
 from quota.views import Balance
@@ -53,7 +53,7 @@ class Health:
         return f"{100 * self.expired // self.ended} %" if self.ended else "0 %"
 
 
-class QuestionMethods(Methods):
+class QuestionMethods(LeasedMethods):
     """Methods that ask."""
 
     def get(self, grant_id: str) -> Grant:
@@ -135,10 +135,13 @@ class QuestionMethods(Methods):
     def sweep(self) -> int:
         """Write down what has fallen due on quiet accounts, and return how many records that took. Changes no answer.
 
+        On PostgreSQL it also returns to budgets what dead processes had leased of them.
+
         Raises:
             AccountBusy: the database stayed locked past the timeout; what was swept so far stays.
         """
         now, written, after = self._clock(), 0, 0
+        self._return_blocks(now)
         while True:
             with self._db.reading() as db:
                 books = books_with_dues(db, now, after)

@@ -15,6 +15,7 @@ from policies.errors import DeadlinePassed, Denied, GrantEnded
 from policies.policy_set import PolicySet
 from quota import admission, views
 from quota.ask import Ask, checked_ask
+from quota.budgets import Day, charge_plainly
 from quota.case import Look
 from quota.granting import Granted
 from quota.grants import Decision, Denial, Grant, Job
@@ -22,6 +23,7 @@ from quota.ids import grant_id
 from quota.methods.base import HostSession
 from quota.methods.fronted import FrontedMethods
 from quota.methods.grants import GrantMethods
+from quota.methods.leased import LeasedMethods
 from quota.methods.retried import retried
 from quota.prefilter.front import Answer
 
@@ -37,7 +39,7 @@ class Looked:
     found: Look
 
 
-class RequestMethods(FrontedMethods, GrantMethods):
+class RequestMethods(FrontedMethods, GrantMethods, LeasedMethods):
     """Methods about one request."""
 
     def admit(
@@ -108,14 +110,21 @@ class RequestMethods(FrontedMethods, GrantMethods):
 
     def _in_sql(self, ask: Ask, session: HostSession | None, *, passed: bool) -> Decision:
         """Decide in SQL. `passed`: it will probably be granted, so that the account is locked at once."""
-        if passed:
-            with self._db.writing(session) as db:
-                return self._take(db, ask, None)
-        with self._db.upgradable(session) as transaction:
-            looked = self._look(transaction.db, ask, snapshot=transaction.snapshot)
-            if not isinstance(looked, Looked):
-                return looked
-            return self._take(transaction.write(), ask, looked)
+
+        def decide(plain: frozenset[Day]) -> Decision:
+            if passed:
+                with self._db.writing(session) as db:
+                    charge_plainly(db, plain)
+                    return self._take(db, ask, None)
+            with self._db.upgradable(session) as transaction:
+                looked = self._look(transaction.db, ask, snapshot=transaction.snapshot)
+                if not isinstance(looked, Looked):
+                    return looked
+                db = transaction.write()
+                charge_plainly(db, plain)
+                return self._take(db, ask, looked)
+
+        return self._with_blocks(decide, joined=session is not None)
 
     def _look(self, db: Db, ask: Ask, *, snapshot: bool = True) -> Decision | Looked:
         """Look, and write nothing. A denial or an earlier grant is the answer; what would be granted is to be taken."""

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session, scoped_session
 from billing.sql import Db
 from policies.errors import AccountBusy, InvalidRequest
 from policies.suggest import shown
+from quota.budgets import Holder
 from quota.forks import Forkable
 
 USE_FILE: Final = "write one such as sqlite:///comptroller.db or postgresql://user@host/database"
@@ -46,6 +47,11 @@ class Store(Forkable, ABC):
     engine: Engine
     owns_engine: bool
     """Whether the engine is ours to close; otherwise it is the host's."""
+
+    @property
+    def holder(self) -> Holder | None:
+        """Who leases blocks of budgets here; None where budgets are plain rows."""
+        return None
 
     @abstractmethod
     def migrate(self, how: str) -> None:

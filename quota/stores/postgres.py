@@ -19,9 +19,11 @@ from sqlalchemy import URL, Engine
 from sqlalchemy.pool import PoolProxiedConnection
 
 from billing import schema
+from billing.pipeline import open_db
 from billing.placement import SCHEMA
 from billing.sql import Db
 from policies.errors import AccountBusy, InvalidRequest
+from quota.budgets import Charging, Holder
 from quota.clock import monotonic_seconds
 from quota.forks import abandon
 from quota.stores.base import Store, checked_how, checked_session
@@ -86,6 +88,7 @@ class PostgresStore(Store):
             InvalidRequest: the URL or the engine is of another driver.
         """
         self.owns_engine = not isinstance(database, Engine)
+        self._holder = Holder()
         self._lock_seconds: Final = lock_seconds
         self.engine = (
             _checked(database)
@@ -95,10 +98,15 @@ class PostgresStore(Store):
 
         self.starts_anew_in_children()
 
+    @property
+    def holder(self) -> Holder:
+        return self._holder
+
     def after_fork(self) -> None:
         """Leave the connections to the parent, the host's too: a pool that was inherited is good for nobody."""
         abandon(self.engine.pool)
         self.engine.dispose(close=False)
+        self._holder = Holder(self._holder.terms)
 
     def migrate(self, how: str) -> None:
         checked_how(how)
@@ -129,6 +137,7 @@ class PostgresStore(Store):
                 translated(joined=True),
                 joined(checked_session(session), kept=False) as transaction,
             ):
+                transaction.db.budgets = Charging(self._holder)
                 yield transaction
             return
         with (
@@ -146,6 +155,7 @@ class PostgresStore(Store):
                 translated(joined=True),
                 joined(checked_session(session), kept=True) as transaction,
             ):
+                transaction.db.budgets = Charging(self._holder)
                 yield transaction.db
             return
         with (
@@ -177,7 +187,8 @@ class PostgresStore(Store):
 
     @contextmanager
     def _begun(self, connection: PoolProxiedConnection, how: str) -> Iterator[Db]:
-        db = Db(connection, self.engine.dialect)
+        db = open_db(connection, self.engine.dialect, ours=True)
+        db.budgets = Charging(self._holder)
         try:
             db.driver_sql(how)
             if not self.owns_engine:

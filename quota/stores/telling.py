@@ -10,6 +10,7 @@ from sqlalchemy import event
 from sqlalchemy.orm import Session, scoped_session
 
 from billing.sql import Db
+from quota.budgets import Holder
 from quota.stores.base import Store, Upgradable
 
 
@@ -27,6 +28,10 @@ class TellingStore(Store):
         """Tell of `store`. Set `listener` before anything is written."""
         self.store, self.engine, self.owns_engine = store, store.engine, store.owns_engine
         self.listener: Listener | None = None
+
+    @property
+    def holder(self) -> Holder | None:
+        return self.store.holder
 
     def migrate(self, how: str) -> None:
         self.store.migrate(how)
