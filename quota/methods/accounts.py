@@ -109,9 +109,8 @@ class AccountMethods(Methods):
             else:
                 accounts.forget(db, book, account, max(self._clock(), book.at))
         if self._front is not None:
-            in_redis = partial(self._front.forget, account)
             if session is None:
-                in_redis()
+                self._front.forget(account)
             else:
-                when_committed(session, in_redis)
+                when_committed(session, partial(self._front.forget_later, account))
         return book is not None

@@ -6,13 +6,14 @@ from abc import abstractmethod
 from functools import partial
 from typing import TYPE_CHECKING
 
+from policies.decision import Reason
 from quota import admission
 from quota.ask import Ask
 from quota.grants import Decision, Denial, Grant
 from quota.methods.base import HostSession, Methods
+from quota.prefilter.events import GrantNote
 from quota.prefilter.front import Answer, Front, denial_of
-from quota.prefilter.news import GrantNote
-from quota.prefilter.prefilter import Passed, Refused
+from quota.prefilter.prefilter import AskSql, Passed, Refused
 from quota.prefilter.prints import key_print, member_print
 from quota.stores.telling import when_committed
 
@@ -65,6 +66,13 @@ class FrontedMethods(Methods):
         anew = decision.granted and not getattr(decision, "replayed", False)
         if isinstance(told, Passed) and not anew:
             front.news.undone(ask.account, told.print)
-        # What SQL denied, Redis did not know to deny: the next time it shall.
-        if not decision.granted:
+        if isinstance(decision, Denial) and _would_help(told, decision):
             front.news.unknown(ask.account)
+
+
+def _would_help(told: Answer, denial: Denial) -> bool:
+    """Whether Redis could deny the same the next time, if it were told what SQL says of the account."""
+    if isinstance(told, AskSql):
+        return told.helps
+    # What budgets have spent Redis does not know, however often it is told of the account.
+    return all(found.reason != Reason.BUDGET_EXHAUSTED for found in denial.findings)

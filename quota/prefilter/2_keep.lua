@@ -3,10 +3,11 @@ if ARGV[1] ~= 'd' then
   local op, now, ttl = ARGV[1], clock(ARGV[2]), tonumber(ARGV[3])
 
   local function parsed(blob)
-    local version, seq, seen, told, last, n_facts, n_names, n_members, n_tats, n_lots, n_leases, n_unbooked,
-      n_uses, n_spends, n_filter, partial = unpack(HEADER, blob)
+    local version, book, seq, seen, told, last, reach, n_facts, n_names, n_members, n_tats, n_lots, n_leases,
+      n_unbooked, n_uses, n_spends, n_filter, partial = unpack(HEADER, blob)
     if version ~= VERSION then return nil end
-    local s = {seq = seq, seen = seen, told = told, last = last, tats = {}, leases = {}, unbooked = {}, uses = {}, partial = partial}
+    local s = {book = book, seq = seq, seen = seen, told = told, last = last, reach = reach, partial = partial,
+      tats = {}, leases = {}, unbooked = {}, uses = {}}
     local at = HEADER_SIZE + 1
     local function take(size)
       at = at + size
@@ -68,10 +69,21 @@ if ARGV[1] ~= 'd' then
       uses[index], prints[index] = pack('<I7I1I1I3', u[1], source, number(members, member_of, u[4]), u[5]), u[6]
     end
     local concat = table.concat
-    redis.call('SET', KEYS[1], pack(HEADER, VERSION, s.seq, s.seen, s.told, s.last, #s.facts, #names, #members, #tats,
-      s.n_lots, #leases, #unbooked, #uses, s.n_spends, #s.filter, s.partial) .. s.facts .. concat(names) .. concat(members)
-      .. concat(tats) .. s.lots .. concat(leases) .. concat(unbooked) .. concat(uses) .. concat(prints) .. s.spends
-      .. s.filter .. s.rest, 'PX', ttl)
+    if #names > NAMES_MOST or #members > MEMBERS_MOST or #tats > 255 or #leases > ROWS_MOST or #uses > ROWS_MOST then
+      return false
+    end
+    redis.call('SET', KEYS[1], pack(HEADER, VERSION, s.book, s.seq, s.seen, s.told, s.last, s.reach, #s.facts, #names,
+      #members, #tats, s.n_lots, #leases, #unbooked, #uses, s.n_spends, #s.filter, s.partial) .. s.facts
+      .. concat(names) .. concat(members) .. concat(tats) .. s.lots .. concat(leases) .. concat(unbooked)
+      .. concat(uses) .. concat(prints) .. s.spends .. s.filter .. s.rest, 'PX', ttl)
+    return true
+  end
+
+  -- The account has outgrown what can be kept of it here: nothing of what SQL said stays, and SQL decides.
+  local function let_go(s)
+    s.seen, s.told, s.n_lots, s.lots, s.n_spends, s.spends, s.rest = math.max(s.seen, s.seq), 0, 0, '', 0, '', ''
+    s.leases, s.uses, s.tats, s.filter, s.partial = {}, {}, {}, '', 1
+    if #s.unbooked == 0 or not save(s) then redis.call('DEL', KEYS[1]) end
   end
 
   local function without(list, place, print)
@@ -82,28 +94,48 @@ if ARGV[1] ~= 'd' then
     return kept
   end
 
+  -- What is noted of a grant that SQL has not told of. Returns whether there was such a note.
+  local function drop_note(s, print)
+    for _, lease in ipairs(s.leases) do
+      if lease[4] == print and lease[3] % 2 == UNCONFIRMED then
+        s.leases, s.uses = without(s.leases, 4, print), without(s.uses, 6, print)
+        return true
+      end
+    end
+    return false
+  end
+
   local blob = redis.call('GET', KEYS[1])
   local s = blob and parsed(blob)
 
   if op == 'p' then
-    -- What SQL says of the whole account; of two accounts of it, the later record wins.
+    -- What SQL says of the whole account, so many microseconds ago; of two accounts of it, the later record wins. An
+    -- account that was forgotten and has come back has a later book.
     local new = parsed(ARGV[4])
-    new.told = now
-    if s then
+    new.told = math.max(now - tonumber(ARGV[5]), 1)
+    if s and s.book > new.book and new.book > 0 then return 0 end
+    if s and (s.book == new.book or s.book == 0 or new.book == 0) then
       if s.seq > new.seq then return 0 end
       new.seen, new.last = math.max(s.seen, new.seq), math.max(s.last, new.last)
-      new.unbooked = s.unbooked
-      local known = {}
+      if s.seq == new.seq and s.book == new.book then
+        new.told = math.max(s.told, new.told)
+      end
+      local known, pending = {}, {}
       for _, lease in ipairs(new.leases) do known[lease[4]] = true end
       for _, use in ipairs(new.uses) do known[use[6]] = true end
-      local pending = {}
       for _, lease in ipairs(s.leases) do
         if lease[3] % 2 == UNCONFIRMED and lease[1] > now and not known[lease[4]] then
           new.leases[#new.leases + 1], pending[lease[4]] = lease, true
+          new.filter = with_key(new.filter, lease[4])
         end
       end
       for _, use in ipairs(s.uses) do
         if pending[use[6]] then new.uses[#new.uses + 1] = use end
+      end
+    end
+    if s then
+      for _, grant in ipairs(s.unbooked) do
+        if grant[1] > now then new.unbooked[#new.unbooked + 1] = grant end
       end
       for _, rate in ipairs(s.tats) do
         local place = nil
@@ -118,28 +150,39 @@ if ARGV[1] ~= 'd' then
         end
       end
     end
-    save(new)
+    if not save(new) then let_go(new) end
     return 1
   end
   if not s then return 0 end
 
   if op == 's' then
-    -- SQL wrote something that is told later: until then no denial rests on what is known here.
-    s.seen, s.told = math.max(s.seen, tonumber(ARGV[4])), 0
+    -- SQL has written something that is told later: until then no denial rests on what is known here.
+    local book, after = tonumber(ARGV[4]), tonumber(ARGV[5])
+    if s.book > book or (s.book == book and s.seq >= after) then return 0 end
+    if s.book == book or s.book == 0 then s.seen = math.max(s.seen, after) end
+    s.told = 0
   elseif op == 'u' then
     -- SQL did not grant it.
-    for _, lease in ipairs(s.leases) do
-      if lease[4] == ARGV[4] and lease[3] % 2 ~= UNCONFIRMED then return 0 end
-    end
-    s.leases, s.uses = without(s.leases, 4, ARGV[4]), without(s.uses, 6, ARGV[4])
+    if not drop_note(s, ARGV[4]) then return 0 end
   elseif op == 'g' then
-    -- One grant as SQL has it now: its hold, if it is open, what it took and has not given back, and rates.
-    local g = cmsgpack.unpack(ARGV[4])
-    local print, before, after, at, expires, flags, member, uses, rates = g[1], g[2], g[3], g[4], g[5], g[6], g[7], g[8], g[9]
-    s.leases, s.uses = without(s.leases, 4, print), without(s.uses, 6, print)
-    if expires > 0 then s.leases[#s.leases + 1] = {expires, member, flags, print} end
-    for _, use in ipairs(uses) do
-      s.uses[#s.uses + 1] = {use[1], use[2], false, member, use[3], print}
+    -- One grant as SQL had it so many microseconds ago: its hold, what it took outside of lots, and rates.
+    local g, said = cmsgpack.unpack(ARGV[4]), math.max(now - tonumber(ARGV[5]), 1)
+    local print, book, before, after, at, expires, flags, member, uses, rates =
+      g[1], g[2], g[3], g[4], g[5], g[6], g[7], g[8], g[9], g[10]
+    local noted = drop_note(s, print)
+    if s.book > book or (s.book == book and s.seq >= after) then
+      if noted then save(s) end
+      return 0
+    end
+    -- Two keys may share a fingerprint: then only SQL can tell which of the grants is meant.
+    local clash = s.book ~= book and s.book > 0
+    for _, lease in ipairs(s.leases) do clash = clash or lease[4] == print end
+    for _, use in ipairs(s.uses) do clash = clash or use[6] == print end
+    if not clash then
+      if expires > 0 then s.leases[#s.leases + 1] = {expires, member, flags, print} end
+      for _, use in ipairs(uses) do
+        s.uses[#s.uses + 1] = {use[1], use[2], false, member, use[3], print}
+      end
     end
     for _, rate in ipairs(rates) do
       local kept = {rate}
@@ -148,16 +191,19 @@ if ARGV[1] ~= 'd' then
       end
       s.tats = kept
     end
-    if #s.filter > 0 then
-      local bit = unpack('<I4', print) % (8 * #s.filter)
-      local place = floor(bit / 8) + 1
-      local byte = string.byte(s.filter, place)
-      if floor(byte / 2 ^ (bit % 8)) % 2 == 0 then
-        s.filter = sub(s.filter, 1, place - 1) .. string.char(byte + 2 ^ (bit % 8)) .. sub(s.filter, place + 1)
-      end
+    s.filter = with_key(s.filter, print)
+    if not clash and s.seq == before and s.seen <= before and s.told > 0 then
+      s.book, s.seq, s.told = book, after, math.max(s.told, said)
+    else
+      s.told = 0
     end
-    if s.seq == before and s.seen <= before then s.seq, s.told = after, now end
-    s.seen, s.last = math.max(s.seen, after), math.max(s.last, at)
+    if s.book == book or s.book == 0 then s.seen = math.max(s.seen, after) end
+    s.last = math.max(s.last, at)
+  elseif op == 'l' then
+    let_go(s)
+    return 1
+  elseif op == 'f' then
+    return redis.call('DEL', KEYS[1])
   elseif op == 'e' or op == 'x' or op == 'q' then
     -- A grant that SQL does not know: ended, extended to an instant, or asked for.
     for _, grant in ipairs(s.unbooked) do
@@ -171,6 +217,6 @@ if ARGV[1] ~= 'd' then
     end
     return {}
   end
-  save(s)
+  if not save(s) then let_go(s) end
   return 1
 end

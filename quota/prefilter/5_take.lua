@@ -79,10 +79,15 @@ if n_names > NAMES_MOST or n_members > MEMBERS_MOST or n_tats > 255 or n_uses - 
   or n_leases > ROWS_MOST or n_unbooked > 65535 then
   return {DOUBTFUL, now}
 end
+-- Of a key that has passed once SQL is asked again, whatever became of it: its grant may be there, and the news lost.
+at_filter = at_spends + SPEND * n_spends
+local filter = sub(blob, at_filter, at_filter + n_filter - 1)
+if not unbooked then filter = with_key(filter, print) end
 -- What asks without taking anything from SQL has its own time here; of any other its grant will tell.
 if unbooked then last = now end
 redis.call('SET', KEYS[1], pack(HEADER, VERSION, book, seq, seen, told, last, reach, n_facts, n_names, n_members, n_tats, n_lots,
   n_leases, n_unbooked, n_uses - stale_uses, n_spends, n_filter, partial) .. front .. lease .. uses .. use
-  .. sub(blob, at_prints + 4 * stale_uses, at_spends - 1) .. print_of .. sub(blob, at_spends), 'PX', ttl)
+  .. sub(blob, at_prints + 4 * stale_uses, at_spends - 1) .. print_of .. sub(blob, at_spends, at_filter - 1) .. filter
+  .. sub(blob, at_filter + n_filter), 'PX', ttl)
 if not unbooked then return {PASSED, now} end
 return {PASSED, now, now + hold, reads, doubtful and 1 or 0}

@@ -25,13 +25,13 @@ class AsyncFront:
             InvalidRequest, IdempotencyConflict, DeadlinePassed: of an operation that is limits only.
         """
         front = self._front
-        asking = front.steps(policy_set, ask)
+        asking, epoch = front.steps(policy_set, ask), front.news.untold.epoch
         try:
             key, args = next(asking)
             while True:
                 key, args = asking.send(front.heard(await self._redis.run(front.script, key, args)))
         except StopIteration as done:
-            return front.answer(policy_set, ask, done.value)
+            return front.answer(policy_set, ask, done.value, epoch)
         except RedisUnavailable:
             return front.without(policy_set, ask)
 

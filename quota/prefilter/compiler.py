@@ -70,10 +70,11 @@ class Compiler:
             known = self._questions.get(key)
         except TypeError:  # an attribute that cannot be hashed, and that no operation has
             return self._question(ask, facts, member, now)
-        if known is not None and (known.program is None or known.program.holds(micros(now))):
+        if known is not None and known.program is not None and known.program.holds(micros(now)):
             return known
         if len(self._questions) > PROGRAMS_MOST:
             self._questions.clear()
+        # What SQL decides today it may not tomorrow: there are days at the end of a month that it decides.
         made = self._questions[key] = self._question(ask, facts, member, now)
         return made
 

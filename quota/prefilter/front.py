@@ -22,7 +22,6 @@ from quota.prefilter.lives import UnbookedLives
 from quota.prefilter.local import LocalLimits
 from quota.prefilter.news import News
 from quota.prefilter.prefilter import AskSql, Passed, Prefilter, Refused, Steps, deadline_micros
-from quota.prefilter.prints import redis_key
 from quota.prefilter.script import script_text
 from quota.prefilter.unbooked import (
     Unbooked,
@@ -34,7 +33,7 @@ from quota.stores.base import Store
 
 Answer = Grant | Denial | Passed | AskSql | Refused
 ResultT = TypeVar("ResultT")
-AWAY: Final = AskSql("Redis is away")
+AWAY: Final = AskSql("Redis is away", helps=False)
 SECOND: Final = 1_000_000
 TIMEOUT: Final = 100_000
 """Microseconds within which Redis answers, or is not asked any more."""
@@ -80,8 +79,9 @@ class Front:
         Raises:
             InvalidRequest, IdempotencyConflict, DeadlinePassed: of an operation that is limits only.
         """
+        epoch = self.news.untold.epoch
         try:
-            return self.answer(policy_set, ask, self._drive(self.steps(policy_set, ask)))
+            return self.answer(policy_set, ask, self._drive(self.steps(policy_set, ask)), epoch)
         except RedisUnavailable:
             return self.without(policy_set, ask)
 
@@ -98,14 +98,24 @@ class Front:
         policy_set: PolicySet,
         ask: Ask,
         outcome: Passed | AskSql | Refused | Unbooked,
+        epoch: int,
         by: Literal["redis", "local"] = "redis",
     ) -> Answer:
-        """Say what an outcome means: a denial or an unbooked grant is the answer, anything else goes on to SQL."""
+        """Say what an outcome means: a denial or an unbooked grant is the answer, anything else goes on to SQL.
+
+        `epoch`: that of `news.untold` before Redis was asked.
+        """
+        if isinstance(outcome, Unbooked | Refused) and outcome.stale:
+            self.news.unknown(ask.account)
         if isinstance(outcome, Unbooked):
             now = outcome.at if not outcome.replayed else self._clock()
             return grant_of(outcome, policy_set, ask, now, by)
-        if isinstance(outcome, Refused) and not outcome.partial:
-            return denial_of(outcome, policy_set, ask, by)
+        if isinstance(outcome, Refused):
+            # What this process has written itself, Redis shall not contradict.
+            if not limits_only(policy_set, ask) and self.news.untold.has(outcome.book_id, epoch):
+                outcome = AskSql("Redis has not heard of all that was written", cold=True)
+            elif not outcome.partial:
+                return denial_of(outcome, policy_set, ask, by)
         if isinstance(outcome, AskSql) and outcome.cold:
             self.news.unknown(ask.account)
         return outcome
@@ -116,7 +126,7 @@ class Front:
             return AWAY
         facts = self.prefilter.facts(ask.account)
         outcome = self.local.decide(policy_set, ask, facts, self._clock())
-        return self.answer(policy_set, ask, outcome, by="local")
+        return self.answer(policy_set, ask, outcome, 0, by="local")
 
     def heard(self, reply: Any) -> Any:
         """Note what time it is at the server, to tell it until when it may take anything."""
@@ -129,11 +139,16 @@ class Front:
         """Forget an account, here and in Redis."""
         self.prefilter.forget(account)
         try:
-            self.redis.command(b"DEL", redis_key(account))
+            self.news.erase(account)
         except RedisUnavailable as error:
             raise StoreUnavailable(
                 "the account's state in Redis could not be erased: try again"
             ) from error
+
+    def forget_later(self, account: str) -> None:
+        """Forget an account, here at once, and in Redis as soon as it answers. Never raises."""
+        self.prefilter.forget(account)
+        self.news.erase_later(account)
 
     def state(self) -> str:
         """Say whether Redis answers: `up`, or what keeps it from it."""

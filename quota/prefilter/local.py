@@ -20,6 +20,7 @@ from policies.policy_set import PolicySet
 from policies.state import History, OpenGrant
 from policies.waterfall import decide
 from quota.ask import Ask
+from quota.forks import Forkable
 from quota.prefilter.compiler import Compiler
 from quota.prefilter.facts import Facts
 from quota.prefilter.prefilter import Refused
@@ -36,12 +37,17 @@ class _Account:
     grants: dict[bytes, Unbooked] = field(default_factory=dict)
 
 
-class LocalLimits:
+class LocalLimits(Forkable):
     """The limits of the accounts that ask this process. Safe for several threads."""
 
     def __init__(self, compiler: Callable[[PolicySet], Compiler]) -> None:
         """Begin with nobody."""
         self._compiler = compiler
+        self.after_fork()
+        self.starts_anew_in_children()
+
+    def after_fork(self) -> None:
+        """Begin with nobody, and with a lock that nobody holds."""
         self._accounts: OrderedDict[str, _Account] = OrderedDict()
         self._guard = threading.Lock()
 
@@ -80,7 +86,7 @@ class LocalLimits:
                 _keep_rates(account, decision)
                 return made
         advice = advise(policy_set, rules, request, circumstances, history, now)
-        return Refused(rules, request, decision, advice, now, partial=False)
+        return Refused(rules, request, decision, advice, now)
 
     def change(
         self, ids: Ids, now: datetime, *, flags: int = 0, until: datetime | None = None

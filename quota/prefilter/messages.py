@@ -1,4 +1,4 @@
-"""What the script is told of a grant, and how long Redis keeps an account's state."""
+"""What the script is told after SQL has committed, and how long Redis keeps an account's state."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from typing import Any, Final
 
 from policies.instants import micros
 from quota.granting import Granted
-from quota.prefilter.packing import RETURNS
+from quota.prefilter.packing import RETURNS, UNITS_MOST
 from quota.prefilter.prints import MEMBER_BYTES, name_print
 
 HOUR_MS: Final = 3_600_000
 WEEK_MS: Final = 7 * 24 * HOUR_MS
 WHOLE_ACCOUNT: Final = b"*"
+NOT_ALL: Final = -1
+"""Stands for the record before a grant's, where what is told of the grant is not all that was written."""
 
 
 def lifetime_ms(lookback_micros: int) -> int:
@@ -21,13 +23,16 @@ def lifetime_ms(lookback_micros: int) -> int:
 
 
 def grant_message(raw: bytes, member: bytes, granted: Granted, before: int, after: int) -> bytes:
-    """Say what a grant is: its hold, what it took outside of lots, and what its rate limits are at."""
+    """Say what a grant is: its hold, what it took outside of lots, and what its rate limits are at.
+
+    `before` and `after`: how far the book reached before its transaction, and after it.
+    """
     at, decision = micros(granted.at), granted.decision
-    uses = [
-        [at, name_print(part.source), part.units]
-        for part in decision.allocations
-        if part.lot_id is None
-    ]
+    parts = [part for part in decision.allocations if part.lot_id is None]
+    # Lots have changed, something else was written, or a number is too large: this is not all that there is to know.
+    alone = after == before + 1 and len(parts) == len(decision.allocations)
+    alone = alone and all(part.units <= UNITS_MOST for part in parts)
+    uses = [[at, name_print(part.source), min(part.units, UNITS_MOST)] for part in parts]
     rates = [
         [
             name_print(read.policy),
@@ -38,8 +43,10 @@ def grant_message(raw: bytes, member: bytes, granted: Granted, before: int, afte
         ]
         for read, tat in decision.rates
     ]
-    flags = RETURNS * granted.returns
-    return encoded([raw, before, after, at, micros(granted.expires_at), flags, member, uses, rates])
+    head = [raw, granted.book.id, before if alone else NOT_ALL, after, at]
+    return encoded(
+        [*head, micros(granted.expires_at), RETURNS * granted.returns, member, uses, rates]
+    )
 
 
 def encoded(value: Any) -> bytes:

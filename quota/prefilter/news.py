@@ -1,59 +1,42 @@
-"""What Redis is told after SQL has committed: off the latency path, by one thread, and never twice as important.
+"""What Redis is told after SQL has committed: off the latency path, by one thread, in any order and however often.
 
-Each message says what is, not what changed, or that something did: of two that cross, the later record wins. One
-that is lost costs a question to SQL: what nobody confirms dies within seconds, and what is known grows stale.
+Each message says what is, not what changed, and which record it rests on: of two that cross, the later one wins. One
+that is lost costs a question to SQL: what nobody confirms dies within seconds, and what is known grows stale. This
+process knows which of its own commits Redis may not have heard of: until then it believes no denial of those books.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
-from sqlalchemy import bindparam, select
+from sqlalchemy.pool import StaticPool
 
-from billing.sql import Db, Statement
-from billing.tables import ACCOUNT_NAMES
 from policies.errors import ComptrollerError
-from policies.instants import micros
-from policies.policy_set import PolicySet
-from quota.granting import Granted
-from quota.load import load_spent
+from quota.forks import Forkable
 from quota.prefilter.budgets import BudgetMemory
 from quota.prefilter.compiler import Compiler
-from quota.prefilter.messages import grant_message, lifetime_ms
-from quota.prefilter.packing import packed
+from quota.prefilter.events import Erased, Event, GrantNote, Made, Message, Moment, Undid, Written
 from quota.prefilter.prints import redis_key
-from quota.prefilter.snapshot import account_state
+from quota.prefilter.reporter import Now, Reporter
+from quota.prefilter.untold import Untold
 from quota.redis import RedisUnavailable, Script, ScriptFailed, SyncRedis
-from quota.redis.wire import Argument
 from quota.stores.base import Store
 
 WAITING_MOST: Final = 10_000
-"""How many messages may wait; further ones are dropped, as if they had been lost."""
+"""How many messages of each kind may wait; further ones are dropped, as if they had been lost."""
+AGAIN_SECONDS: Final = 1.0
+"""How soon that which could not be told is told again."""
+CLOSING_SECONDS: Final = 10.0
+"""How long closing waits for what is being told."""
 
 log: Final = logging.getLogger("comptroller.redis")
 
-_NAME: Final = Statement(
-    select(ACCOUNT_NAMES.c.name).where(ACCOUNT_NAMES.c.book_id == bindparam("book_id"))
-)
 
-
-@dataclass(frozen=True, slots=True)
-class GrantNote:
-    """A grant that the script has noted under `print`, as SQL has made it."""
-
-    account: str
-    print: bytes
-    member: bytes
-    granted: Granted
-
-
-class News:
-    """What waits to be told, and the thread that tells it. Safe for several threads."""
+class News(Forkable):
+    """What waits to be told, and the thread that tells it. Safe for several threads; never raises, never waits."""
 
     def __init__(
         self,
@@ -61,78 +44,121 @@ class News:
         redis: SyncRedis,
         script: Script,
         compiler: Callable[[], Compiler],
-        now: Callable[[], tuple[datetime, str]],
+        now: Now,
         budgets: BudgetMemory,
     ) -> None:
         """Tell `redis` what `store` says. `now`: the clock's, and the same for the script, or empty for its own."""
-        self._store, self._redis, self._script = store, redis, script
-        self._compiler, self._now, self._budgets = compiler, now, budgets
-        self._messages: list[tuple[bytes, list[Argument]]] = []
-        self._written: dict[int, int] = {}
+        self._redis, self._script, self._budgets = redis, script, budgets
+        self._reporter = Reporter(store, compiler, now, budgets)
+        # A database in memory that is the host's own connection may be in the middle of the host's transaction.
+        self.by_hand = not store.owns_engine and isinstance(store.engine.pool, StaticPool)
+        """Whether nothing is told but by `flush`."""
+        self.after_fork()
+        self.starts_anew_in_children()
+
+    def after_fork(self) -> None:
+        """Leave what waits to the parent, whose it is. Its thread is not here: the next message starts one."""
+        self._events: list[Event] = []
+        self._written: dict[int, Written] = {}
         self._unknown: dict[str, None] = {}
-        self._names: dict[int, str] = {}
+        self.untold = Untold()
         self._guard = threading.Lock()
         self._telling = threading.Lock()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._reporter.after_fork()
 
     def committed(self, saved: Mapping[int, tuple[int, int]], notes: Mapping[int, object]) -> None:
         """A transaction of ours has written these books: (how far each reached before, and now)."""
-        if not saved:
-            return
         self._budgets.forget()
+        moment = self._moment()
         with self._guard:
             for book_id, (before, after) in saved.items():
                 note = notes.get(book_id)
-                if isinstance(note, GrantNote):
-                    self._tell(redis_key(note.account), self._of_grant(note, before, after))
-                    self._names[book_id] = note.account
+                room = len(self._events) < WAITING_MOST
+                if isinstance(note, GrantNote) and moment is not None and room:
+                    self._events.append(Made(moment, note, before, after))
+                    self.untold.expect(book_id, before, after)
                 else:
-                    self._written[book_id] = max(after, self._written.get(book_id, 0))
+                    self._mark(book_id, before, Written(after))
+        self._start()
+
+    def joined(self, saved: Mapping[int, tuple[int, int]]) -> None:
+        """A host's transaction has, as far as it has not undone it at a savepoint of its own."""
+        self._budgets.forget()
+        with self._guard:
+            for book_id, (before, after) in saved.items():
+                self._mark(book_id, before, Written(after, exact=False))
         self._start()
 
     def undone(self, account: str, raw: bytes) -> None:
         """SQL did not grant what the script has noted."""
-        with self._guard:
-            self._tell(redis_key(account), ["u", self._given(), lifetime_ms(self._lookback()), raw])
-        self._start()
+        self._add(Undid(account, raw))
 
     def unknown(self, account: str) -> None:
         """Redis does not know enough of an account: SQL's whole state of it is to be told."""
+        if self._reporter.is_large(account):
+            return
         with self._guard:
             if len(self._unknown) < WAITING_MOST:
                 self._unknown[account] = None
         self._start()
 
-    def flush(self) -> None:
-        """Tell all that waits. What cannot be told now is dropped: it will be asked for again."""
+    def erase(self, account: str) -> None:
+        """Erase an account's state in Redis, also what is being told just now.
+
+        Raises:
+            RedisUnavailable: it could not be erased.
+        """
         with self._telling:
             with self._guard:
-                messages, self._messages = self._messages, []
+                self._unknown.pop(account, None)
+            self._reporter.forget(account)
+            self._redis.command("DEL", redis_key(account))
+
+    def erase_later(self, account: str) -> None:
+        """Do that as soon as Redis answers."""
+        self._add(Erased(account))
+
+    def flush(self) -> None:
+        """Tell all that waits. What cannot be told now is told again, as far as it still matters.
+
+        Raises:
+            ScriptFailed: Redis refused what it was told: a mistake of ours.
+        """
+        with self._telling:
+            with self._guard:
+                events, self._events = self._events, []
                 written, self._written = self._written, {}
                 unknown, self._unknown = self._unknown, {}
             try:
-                messages += self._marks(written)
-                messages += self._states(unknown)
-                for reply in self._redis.run_many(self._script, messages) if messages else ():
-                    if isinstance(reply, ScriptFailed):
-                        raise reply
+                messages = self._reporter.messages(events)
+                messages += self._reporter.marks(written)
+                messages += () if self._is_away() else self._reporter.states(unknown)
+                self._send(messages)
             except (RedisUnavailable, ComptrollerError) as error:
                 log.debug("not told: %s", error)
+                self._tell_again(events, written)
+            except BaseException:
+                self._tell_again(events, written)
+                raise
 
     def close(self) -> None:
         """Tell what waits, and stop."""
         self._closed = True
         self._wake.set()
         thread = self._thread
-        if thread is not None:
-            thread.join()
-        self.flush()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(CLOSING_SECONDS)
+        try:
+            self.flush()
+        except Exception:
+            log.exception("the last news could not be told")
 
     def _run(self) -> None:
         while not self._closed:
-            self._wake.wait()
+            self._wake.wait(AGAIN_SECONDS if self._written or self._events else None)
             self._wake.clear()
             try:
                 self.flush()
@@ -140,7 +166,9 @@ class News:
                 log.exception("the news could not be told")
 
     def _start(self) -> None:
-        if self._thread is None and not self._closed:
+        if self._closed or self.by_hand:
+            return
+        if self._thread is None:
             with self._guard:
                 if self._thread is None:
                     self._thread = threading.Thread(
@@ -149,66 +177,56 @@ class News:
                     self._thread.start()
         self._wake.set()
 
-    def _tell(self, key: bytes, args: list[Argument]) -> None:
-        if len(self._messages) < WAITING_MOST:
-            self._messages.append((key, args))
+    def _moment(self) -> Moment | None:
+        try:
+            return self._reporter.moment()
+        except Exception:  # noqa: BLE001 - a host's clock that fails must not fail what is committed
+            return None
 
-    def _given(self) -> str:
-        return self._now()[1]
+    def _add(self, event: Event) -> None:
+        with self._guard:
+            if len(self._events) < WAITING_MOST:
+                self._events.append(event)
+        self._start()
 
-    def _lookback(self) -> int:
-        return self._compiler().lookback
+    def _mark(self, book_id: int, before: int, written: Written) -> None:
+        known = self._written.get(book_id)
+        if known is None and len(self._written) >= WAITING_MOST:
+            self.untold.dropped()
+            return
+        self._written[book_id] = written if known is None else known.and_then(written)
+        self.untold.expect(book_id, before, written.after)
 
-    def _of_grant(self, note: GrantNote, before: int, after: int) -> list[Argument]:
-        """Say what one grant is. Where more than it was written, no denial rests on what is known until all is told."""
-        granted = note.granted
-        alone = after == before + 1 and not any(
-            part.lot_id for part in granted.decision.allocations
-        )
-        message = grant_message(note.print, note.member, granted, before if alone else -1, after)
-        return ["g", self._given(), lifetime_ms(self._lookback()), message]
+    def _is_away(self) -> bool:
+        states = self._redis.states.values()
+        return bool(states) and all(state == "open" for state in states)
 
-    def _marks(self, written: Mapping[int, int]) -> list[tuple[bytes, list[Argument]]]:
-        """Say of each book that was written that what is known of it is not all."""
-        unnamed = [book_id for book_id in written if book_id not in self._names]
-        if unnamed:
-            with self._store.reading() as db:
-                for book_id in unnamed:
-                    row = db.row(_NAME, book_id=book_id)
-                    if row is not None:
-                        self._names[book_id] = str(row[0])
-        lifetime = lifetime_ms(self._lookback())
-        return [
-            (redis_key(self._names[book_id]), ["s", self._given(), lifetime, after])
-            for book_id, after in written.items()
-            if book_id in self._names
-        ]
+    def _send(self, messages: list[Message]) -> None:
+        """Send messages, and note which books Redis has heard of."""
+        calls = [(message.key, message.timed()) for message in messages]
+        replies = self._redis.run_many(self._script, calls) if calls else []
+        failed: ScriptFailed | None = None
+        with self._guard:
+            for message, reply in zip(messages, replies, strict=True):
+                if isinstance(reply, ScriptFailed):
+                    failed = reply
+                elif not isinstance(reply, Exception):
+                    self.untold.heard(message.book_id, message.after)
+                elif isinstance(message.event, Erased):
+                    self._events.append(message.event)
+                elif message.book_id:
+                    self._mark(message.book_id, message.after, Written(message.after, exact=False))
+        if failed is not None:
+            raise failed
 
-    def _states(self, accounts: Mapping[str, None]) -> list[tuple[bytes, list[Argument]]]:
-        if not accounts:
-            return []
-        compiler, (now, given) = self._compiler(), self._now()
-        messages: list[tuple[bytes, list[Argument]]] = []
-        with self._store.reading() as db:
-            self._learn_budgets(db, compiler.policy_set, now)
-            for account in accounts:
-                blob = packed(account_state(db, account, compiler.lookback, now))
-                if blob is not None:
-                    args: list[Argument] = ["p", given, lifetime_ms(compiler.lookback), blob]
-                    messages.append((redis_key(account), args))
-        return messages
-
-    def _learn_budgets(self, db: Db, policy_set: PolicySet, now: datetime) -> None:
-        reads = [budget.read for budget in policy_set.budgets.values()]
-        if reads:
-            self._budgets.remember(
-                {
-                    (read.budget, read.window.bounds(now)[0]): load_spent(db, read, now)
-                    for read in reads
-                }
-            )
-
-
-def given_now(now: datetime) -> str:
-    """Return an instant as the script takes it for its own `now`."""
-    return str(micros(now))
+    def _tell_again(self, events: Iterable[Event], written: Mapping[int, Written]) -> None:
+        """Keep what has to be told: not the grants themselves, but that their books have gone on."""
+        with self._guard:
+            for event in events:
+                if isinstance(event, Made):
+                    again = Written(event.after, exact=False)
+                    self._mark(event.note.granted.book.id, event.before, again)
+                elif isinstance(event, Erased):
+                    self._events.append(event)
+            for book_id, one in written.items():
+                self._mark(book_id, one.after, one)

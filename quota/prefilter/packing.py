@@ -16,7 +16,7 @@ from policies.state import LotView
 from quota.prefilter.prints import name_print
 from quota.prefilter.state import AccountState, Lease, Taken
 
-VERSION: Final = 1
+VERSION: Final = 2
 INSTANT_BYTES: Final = 7
 RETURNS: Final = 2
 FROM_LOTS: Final = 4
@@ -27,6 +27,12 @@ KEYS_KNOWN: Final = 1024
 BITS_PER_KEY: Final = 16
 FILTER_BYTES_LEAST: Final = 16
 UNITS_MOST: Final = 2**24 - 1
+LOT_UNITS_MOST: Final = 2**32 - 1
+MINOR_MOST: Final = 2**48 - 1
+PRODUCT_MOST: Final = 2**52
+BOOK_BYTES: Final = 6
+REACH_BYTES: Final = 4
+SECOND: Final = 1_000_000
 ROWS_MOST: Final = 1000
 NUMBERS_MOST: Final = 100
 """An account that holds more rows, or more names, than these is decided in SQL alone."""
@@ -52,8 +58,12 @@ def packed(state: AccountState) -> bytes | None:
     """Return a state as Redis holds it; None: it is too large, and the account is decided in SQL."""
     if max(len(state.uses), len(state.leases), len(state.keys) - KEYS_KNOWN) > ROWS_MOST:
         return None
-    if any(use.units > UNITS_MOST for use in state.uses):
+    if any(use.units > UNITS_MOST or (use.lot and use.lot[1] > MINOR_MOST) for use in state.uses):
         return None
+    if any(not _exact(lot) for lot in state.lots):
+        return None
+    if len(set(state.keys)) < len(state.keys):
+        return None  # two keys share a fingerprint
     names, members = Numbers(), Numbers()
     rates = [_rate(names, members, key, tat) for key, tat in state.rates.items()]
     lots = [_lot(names, lot) for lot in state.lots]
@@ -78,11 +88,18 @@ def packed(state: AccountState) -> bytes | None:
         (int(state.partial), 1),
     )
     at = 0 if state.at is None else micros(state.at)
-    header = bytes([VERSION]) + b"".join(map(_i7, (state.seq, state.seq, 0, at)))
+    header = bytes([VERSION]) + state.book_id.to_bytes(BOOK_BYTES, "little")
+    header += b"".join(map(_i7, (state.seq, state.seq, 0, at)))
+    header += (-(-state.reach // SECOND)).to_bytes(REACH_BYTES, "little")
     header += b"".join(count.to_bytes(size, "little") for count, size in counts)
     rows = (rates, lots, leases, uses, prints, spends)
     sections = (facts, *names.all, *members.all, *(row for section in rows for row in section))
     return header + b"".join(sections) + keys + _rest(state)
+
+
+def _exact(lot: LotView) -> bool:
+    """Whether the script can say what any units of a lot cost."""
+    return lot.units <= LOT_UNITS_MOST and lot.price_minor * lot.units <= PRODUCT_MOST
 
 
 def _rate(
@@ -135,7 +152,7 @@ def _rest(state: AccountState) -> bytes:
         for use in state.uses
         if use.lot
     ]
-    return json.dumps([state.book_id, lots, uses], separators=(",", ":")).encode()
+    return json.dumps([lots, uses], separators=(",", ":")).encode()
 
 
 def _filter(keys: Iterable[bytes]) -> bytes:

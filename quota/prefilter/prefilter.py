@@ -47,22 +47,32 @@ class Passed:
 
 @dataclass(frozen=True, slots=True)
 class AskSql:
-    """SQL decides alone. `cold`: Redis does not know the account, or not well enough."""
+    """SQL decides alone. `cold`: Redis does not know the account, or not well enough.
+
+    `helps`: whether Redis may answer the next time, if it is told what SQL says of the account.
+    """
 
     why: str
     cold: bool = False
+    helps: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Refused, with all that a denial says. `partial`: an old key may not be known here; SQL knows it."""
+    """Refused, with all that a denial says.
+
+    `book_id`: of the book whose state it rests on, 0 where SQL knew none. `partial`: an old key may not be known here;
+    SQL knows it. `stale`: Redis should be told again what SQL says of the account.
+    """
 
     rules: Ruleset
     request: Request
     decision: Decision
     advice: Advice
     at: datetime
-    partial: bool
+    book_id: int = 0
+    partial: bool = False
+    stale: bool = False
 
 
 Outcome = Passed | AskSql | Refused
@@ -100,9 +110,9 @@ class Prefilter:
             try:
                 question = compiler.question(ask, facts, member, now)
             except ComptrollerError:
-                return AskSql("it is not a request that the policy file admits")
+                return AskSql("it is not a request that the policy file admits", helps=False)
             if question.program is None:
-                return AskSql("a policy is of a kind that Redis does not decide")
+                return AskSql("a policy is of a kind that Redis does not decide", helps=False)
             form, data, *_ = question.program
             told: list[Argument] = [facts.text, form, data, member]
             verdict, at, *rest = yield key, ["d", given_now, deadline, raw, *told]
@@ -150,8 +160,9 @@ class Prefilter:
     ) -> Refused | AskSql:
         """Decide again on the state that Redis gave, to say why, and what would help."""
         rules, request, circumstances, *_ = question
-        now, (blob, _, partial) = from_micros(at_micros), told
-        history = unpacked(blob, self.compiler(policy_set).names).history()
+        now, (blob, partial, stale) = from_micros(at_micros), told
+        state = unpacked(blob, self.compiler(policy_set).names)
+        history = state.history()
         spent = self._spent(policy_set, rules, now)
         if spent is None:
             return AskSql("what budgets have spent is not known")
@@ -160,7 +171,11 @@ class Prefilter:
         if decision.granted:
             return AskSql("Redis and the policies disagree")
         advice = advise(policy_set, rules, request, circumstances, history, now)
-        return Refused(rules, request, decision, advice, now, bool(partial))
+        # Keys of grants that SQL does not know are all here.
+        some = bool(partial) and not rules.operation.limits_only
+        return Refused(
+            rules, request, decision, advice, now, state.book_id, some, stale=bool(stale)
+        )
 
     def _spent(
         self, policy_set: PolicySet, rules: Ruleset, now: datetime

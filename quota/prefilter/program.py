@@ -26,6 +26,7 @@ from policies.rules import Ruleset
 from policies.state import UsageRead
 from policies.units import UNITS_MAX
 from policies.window import Window
+from quota.prefilter.packing import UNITS_MOST
 from quota.prefilter.prints import name_print
 
 CREDITS_FRESH: Final = timedelta(seconds=2)
@@ -98,7 +99,9 @@ def compiled(
     hold = rules.operation.hold.queued
     if not windows.exact or hold.is_calendar:
         return None
-    credits_matter = any(source.paid for source in rules.sources)
+    credits_matter = (
+        any(source.paid for source in rules.sources) and not rules.operation.limits_only
+    )
     fresh = CREDITS_FRESH if credits_matter else FRESH
     head = _Numbers()
     head.add(len(windows.all), len(limits), len(rules.sources), rules.operation.limits_only)
@@ -138,6 +141,8 @@ def _exact(limits: Iterable[Limit], sources: Iterable[Source], weights: Iterable
             if limit.limit > SCALE_MOST or lasts >= EXACT:
                 return False
     weights = tuple(weights)
+    if max(weights, default=0) > UNITS_MOST:
+        return False
     split = prod(w for s, w in zip(sources, weights, strict=True) if s.split)
     return split * max(weights, default=1) < EXACT
 

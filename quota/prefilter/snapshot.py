@@ -44,12 +44,13 @@ def account_state(db: Db, account: str, lookback: int, now: datetime) -> Account
     """
     book = read_book(db, account)
     if book is None:
-        return AccountState()
+        return AccountState(reach=lookback)
     picture, members = load_picture(db, book), _Members(db, account, book)
     since = from_micros(max(0, micros(max(now, book.at)) - lookback))
     since = min((since, *(hold.granted_at for hold in picture.holds)))
     rows = db.rows(USES, book_id=book.id, since=since)
-    least = min((int(row[0]) for row in rows), default=book.grants)
+    numbers = [*(int(row[0]) for row in rows), *(hold.grant_no for hold in picture.holds)]
+    least = min(numbers, default=book.grants)
     prints = _prints(db, account, book, min(least, book.grants - KEYS_KNOWN + 1))
     uses = tuple(
         Taken(
@@ -78,6 +79,7 @@ def account_state(db: Db, account: str, lookback: int, now: datetime) -> Account
         uses=uses,
         keys=tuple(prints.values()),
         partial=book.grants > len(prints),
+        reach=lookback,
     )
 
 

@@ -38,7 +38,8 @@ class AccountState:
     """What SQL says of an account.
 
     `seq`: of the book's last record; `at`: its time. `rates`: (policy, member) to the theoretical arrival time and its
-    scale; member None: the whole account's. `keys`: fingerprints of keys of grants; `partial`: some are not.
+    scale; member None: the whole account's. `keys`: fingerprints of keys of grants; `partial`: some are not. `reach`:
+    how far back all usage is here, in microseconds.
     """
 
     seq: int = 0
@@ -51,6 +52,7 @@ class AccountState:
     uses: tuple[Taken, ...] = ()
     keys: tuple[bytes, ...] = ()
     partial: bool = False
+    reach: int = 0
 
     def history(self) -> History:
         """Return the rows that policies read."""

@@ -62,6 +62,8 @@ class Unbooked(NamedTuple):
     expires_at: datetime
     flags: int = 0
     replayed: bool = False
+    stale: bool = False
+    """Whether Redis should be told again what SQL says of the account."""
     numbers: tuple[int, ...] = ()
     found: tuple[Finding, ...] | None = None
 
@@ -109,14 +111,20 @@ def unbooked_steps(
         question = compiler.question(ask, facts, member, now)
         program = question.program
         if program is None:
-            return AskSql("a policy is of a kind that Redis does not decide")
+            return AskSql("a policy is of a kind that Redis does not decide", helps=False)
         told: list[Argument] = [facts.text, program.form, program.data, member]
         verdict, at, *rest = yield key, ["d", given_now, deadline, raw + question.mark, *told]
         match verdict:
             case Verdict.PASSED:
-                expires, numbers = rest
-                until = from_micros(expires)
-                return Unbooked(raw, question, from_micros(at), until, numbers=tuple(numbers))
+                expires, numbers, stale = rest
+                return Unbooked(
+                    raw,
+                    question,
+                    from_micros(at),
+                    from_micros(expires),
+                    stale=bool(stale),
+                    numbers=tuple(numbers),
+                )
             case Verdict.REPLAYED:
                 granted_at, expires, flags = rest
                 since, until = from_micros(granted_at), from_micros(expires)

@@ -10,7 +10,17 @@ from typing import Any, Final
 from policies.instants import from_micros
 from policies.state import LotView
 from quota.prefilter.facts import Facts
-from quota.prefilter.packing import FROM_LOTS, INSTANT_BYTES, PAID, RETURNS, VERSION, WHOLE_ACCOUNT
+from quota.prefilter.packing import (
+    BOOK_BYTES,
+    FROM_LOTS,
+    INSTANT_BYTES,
+    PAID,
+    REACH_BYTES,
+    RETURNS,
+    SECOND,
+    VERSION,
+    WHOLE_ACCOUNT,
+)
 from quota.prefilter.prints import KEY_BYTES, MEMBER_BYTES, NAME_BYTES, NOBODY
 from quota.prefilter.state import AccountState, Lease, Taken
 
@@ -42,7 +52,9 @@ class _Rows:
 def unpacked(blob: bytes, names: Mapping[bytes, str]) -> AccountState:
     """Read a state that the script gave back (without its filter of keys). `names`: what fingerprints stand for."""
     rows = _Rows(blob)
-    version, seq, _, _, at = (rows.number(1), *(rows.instant() for _ in range(4)))
+    version, book_id = rows.number(1), rows.number(BOOK_BYTES)
+    seq, _, _, at = (rows.instant() for _ in range(4))
+    reach = SECOND * rows.number(REACH_BYTES)
     if version != VERSION:
         return AccountState()
     counts = COUNTS.unpack(rows.take(COUNTS.size))
@@ -76,7 +88,7 @@ def unpacked(blob: bytes, names: Mapping[bytes, str]) -> AccountState:
     ]
     rows.take(SPEND_BYTES * n_spends)
     rest = rows.rest()
-    book_id, lot_rests, paid = json.loads(rest) if rest else (0, [], [])
+    lot_rests, paid = json.loads(rest) if rest else ([], [])
     # What lots gave is told in full by the rest, and only counted by the script.
     free = [use for use, (_, source, _, _) in zip(taken, uses, strict=True) if source < PAID]
     return AccountState(
@@ -89,6 +101,7 @@ def unpacked(blob: bytes, names: Mapping[bytes, str]) -> AccountState:
         leases=(*leases, *(lease for lease in unbooked if lease is not None)),
         uses=(*free, *map(_paid, paid)),
         partial=bool(partial),
+        reach=reach,
     )
 
 

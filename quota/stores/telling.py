@@ -4,21 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
 
 from sqlalchemy import event
-from sqlalchemy.orm import Session, scoped_session
+from sqlalchemy.orm import Session, SessionTransaction, scoped_session
 
 from billing.sql import Db
 from quota.budgets import Holder
 from quota.stores.base import Store, Upgradable
 
+WAITING: Final = "comptroller.told_at_the_end"
+"""Where a session keeps what is to be called when its transaction ends."""
+
+Saved = Mapping[int, tuple[int, int]]
+
 
 class Listener(Protocol):
-    """Whoever wants to know what was committed."""
+    """Whoever wants to know what was committed. Neither method may raise, or wait for anything."""
 
-    def committed(self, saved: Mapping[int, tuple[int, int]], notes: Mapping[int, object]) -> None:
+    def committed(self, saved: Saved, notes: Mapping[int, object]) -> None:
         """Hear which books a transaction has written: (how far each reached before, and now)."""
+
+    def joined(self, saved: Saved) -> None:
+        """Hear the same of a host's transaction, which may have undone some of it at savepoints of its own."""
 
 
 class TellingStore(Store):
@@ -61,39 +70,55 @@ class TellingStore(Store):
         self.store.close()
 
     def _tell(self, session: object, db: Db) -> None:
-        if self.listener is None or not db.saved:
+        listener = self.listener
+        if listener is None or not db.saved:
             return
         if session is None:
-            self.listener.committed(db.saved, db.notes)
+            listener.committed(db.saved, db.notes)
         else:
-            when_committed(session, lambda: self._tell_of_books(db))
+            when_committed(session, lambda: listener.joined(db.saved))
 
-    def _tell_of_books(self, db: Db) -> None:
-        # Whether the host has rolled back to a savepoint of its own is not known: of what a note says, nothing is.
-        if self.listener is not None:
-            self.listener.committed(db.saved, {})
+
+@dataclass(slots=True)
+class _Waiting:
+    """What is to be called when a session's transaction ends, and whether it was committed."""
+
+    calls: list[tuple[Callable[[], None], Callable[[], None] | None]] = field(default_factory=list)
+    committed: bool = False
 
 
 def when_committed(
     session: object, tell: Callable[[], None], otherwise: Callable[[], None] | None = None
 ) -> None:
-    """Call `tell` once the host has committed its whole transaction, or `otherwise` once it has rolled it back."""
+    """Call `tell` once the host has committed its whole transaction, or `otherwise` once that has ended without.
+
+    Neither may raise: the host's own commit would seem to have failed.
+    """
     real: Any = session() if isinstance(session, scoped_session) else session
+    waiting = real.info.get(WAITING)
+    if waiting is None:
+        # Listeners stay: a listener that removes itself breaks the round of calls in which it is called.
+        waiting = real.info[WAITING] = _Waiting()
+        event.listen(real, "after_commit", _note_commit)
+        event.listen(real, "after_transaction_end", _call)
+    waiting.calls.append((tell, otherwise))
 
-    def done() -> None:
-        for name, listener in (("after_commit", committed), ("after_rollback", rolled_back)):
-            event.remove(real, name, listener)
 
-    def committed(_: Session) -> None:
-        if not real.in_nested_transaction():
-            done()
+def _note_commit(session: Session) -> None:
+    # It is also told when a savepoint is released.
+    if not session.in_nested_transaction():
+        session.info[WAITING].committed = True
+
+
+def _call(session: Session, transaction: SessionTransaction) -> None:
+    """Runs at every end of a transaction, also where the session is closed without commit or rollback."""
+    if transaction.parent is not None:
+        return
+    waiting: _Waiting = session.info[WAITING]
+    calls, committed = waiting.calls, waiting.committed
+    waiting.calls, waiting.committed = [], False
+    for tell, otherwise in calls:
+        if committed:
             tell()
-
-    def rolled_back(_: Session) -> None:
-        if not real.in_nested_transaction():
-            done()
-            if otherwise is not None:
-                otherwise()
-
-    event.listen(real, "after_commit", committed)
-    event.listen(real, "after_rollback", rolled_back)
+        elif otherwise is not None:
+            otherwise()

@@ -41,7 +41,7 @@ def asked(server: Any, world: World) -> list[Any] | None:
         return None
     key, now = redis_key(ACCOUNT), micros(world.now)
     server.delete(key)
-    assert server.eval(SCRIPT, 1, key, "p", now, 60_000, blob) == 1
+    assert server.eval(SCRIPT, 1, key, "p", now, 60_000, blob, 0) == 1
     return list(
         server.eval(
             SCRIPT,

@@ -196,6 +196,7 @@ def states(draw: st.DrawFn, policy_set: PolicySet) -> AccountState:
         leases=tuple(leases),
         uses=tuple(uses),
         keys=tuple(prints),
+        reach=400 * 86_400_000_000,
     )
 
 

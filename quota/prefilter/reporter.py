@@ -1,0 +1,167 @@
+"""Turns what happened into messages for the script, and reads in SQL what they have to say."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import bindparam, select
+
+from billing.sql import Db, Statement
+from billing.tables import ACCOUNT_NAMES, BOOKS
+from policies.policy_set import PolicySet
+from quota.clock import monotonic_seconds
+from quota.load import load_spent
+from quota.prefilter.budgets import BudgetMemory
+from quota.prefilter.compiler import Compiler
+from quota.prefilter.events import Event, Made, Message, Moment, Undid, Written
+from quota.prefilter.messages import grant_message, lifetime_ms
+from quota.prefilter.packing import packed
+from quota.prefilter.prints import redis_key
+from quota.prefilter.snapshot import account_state
+from quota.redis.wire import Argument
+from quota.stores.base import Store
+
+Now = Callable[[], tuple[datetime, str]]
+NAMES_MOST: Final = 100_000
+LARGE_SECONDS: Final = 30.0
+"""For so long an account that is too large for Redis is not read again."""
+
+_BOOK: Final = Statement(
+    select(ACCOUNT_NAMES.c.name, BOOKS.c.seq)
+    .join(BOOKS, BOOKS.c.id == ACCOUNT_NAMES.c.book_id)
+    .where(ACCOUNT_NAMES.c.book_id == bindparam("book_id"))
+)
+
+
+class Reporter:
+    """Says what the script is told. One thread at a time uses it, apart from `moment` and `is_large`."""
+
+    def __init__(
+        self, store: Store, compiler: Callable[[], Compiler], now: Now, budgets: BudgetMemory
+    ) -> None:
+        """Report what `store` says. `now`: the clock's, and the same for the script, or empty for its own."""
+        self._store, self._compiler, self._now, self._budgets = store, compiler, now, budgets
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """Begin with no lock that a thread of the parent may have held."""
+        self._names: dict[int, str] = {}
+        self._large: dict[str, float] = {}
+        self._guard = threading.Lock()
+
+    def moment(self) -> Moment:
+        """Return what time it is."""
+        return Moment(self._now()[1], monotonic_seconds())
+
+    def is_large(self, account: str) -> bool:
+        """Whether an account was too large for Redis a moment ago."""
+        return monotonic_seconds() < self._large.get(account, 0.0)
+
+    def forget(self, account: str) -> None:
+        """Forget an account's name."""
+        with self._guard:
+            self._names = {book: name for book, name in self._names.items() if name != account}
+            self._large.pop(account, None)
+
+    def messages(self, events: Iterable[Event]) -> list[Message]:
+        """Say what happened to single grants, and which accounts were forgotten."""
+        return [self._message(event) for event in events]
+
+    def marks(self, written: Mapping[int, Written]) -> list[Message]:
+        """Say of each book that was written how far it reaches: what is known of it is not all.
+
+        Raises:
+            StoreUnavailable: the database cannot be read.
+        """
+        if not written:
+            return []
+        given, lifetime = self.moment().given, self._lifetime()
+        reaches = {book_id: one.after for book_id, one in written.items()}
+        unread = [book for book, one in written.items() if book not in self._names or not one.exact]
+        if unread:
+            with self._store.reading() as db:
+                for book_id in unread:
+                    name, reaches[book_id] = db.row(_BOOK, book_id=book_id) or ("", 0)
+                    self._learn_name(book_id, name)
+        return [
+            Message(
+                redis_key(self._names.get(book_id, "")),
+                ["s", given, lifetime, book_id, reaches[book_id]],
+                book_id,
+                one.after,
+            )
+            for book_id, one in written.items()
+        ]
+
+    def states(self, accounts: Iterable[str]) -> list[Message]:
+        """Say all that SQL knows of some accounts.
+
+        Raises:
+            StoreUnavailable: the database cannot be read.
+        """
+        accounts = list(accounts)
+        if not accounts:
+            return []
+        compiler = self._compiler()
+        messages: list[Message] = []
+        now, moment, lifetime = self._now()[0], self.moment(), lifetime_ms(compiler.lookback)
+        epoch = self._budgets.epoch
+        with self._store.reading() as db:
+            self._learn_budgets(db, compiler.policy_set, now, epoch)
+            for account in accounts:
+                state = account_state(db, account, compiler.lookback, now)
+                blob, key = packed(state), redis_key(account)
+                if blob is None:
+                    self._note_large(account)
+                    messages.append(Message(key, ["l", moment.given, lifetime]))
+                else:
+                    args: list[Argument] = ["p", moment.given, lifetime, blob]
+                    told = Message(key, args, state.book_id, state.seq, moment=moment)
+                    messages.append(told)
+        return messages
+
+    def _message(self, event: Event) -> Message:
+        lifetime = self._lifetime()
+        if isinstance(event, Made):
+            note, moment = event.note, event.moment
+            self._learn_name(note.granted.book.id, note.account)
+            told = grant_message(note.print, note.member, note.granted, event.before, event.after)
+            return Message(
+                redis_key(note.account),
+                ["g", moment.given, lifetime, told],
+                note.granted.book.id,
+                event.after,
+                event,
+                moment,
+            )
+        key, given = redis_key(event.account), self.moment().given
+        if isinstance(event, Undid):
+            return Message(key, ["u", given, lifetime, event.print])
+        return Message(key, ["f", given, lifetime], event=event)
+
+    def _learn_name(self, book_id: int, name: str) -> None:
+        with self._guard:
+            if len(self._names) >= NAMES_MOST:
+                self._names.clear()
+            self._names[book_id] = name
+
+    def _note_large(self, account: str) -> None:
+        now = monotonic_seconds()
+        with self._guard:
+            self._large = {name: until for name, until in self._large.items() if now < until}
+            self._large[account] = now + LARGE_SECONDS
+
+    def _lifetime(self) -> int:
+        return lifetime_ms(self._compiler().lookback)
+
+    def _learn_budgets(self, db: Db, policy_set: PolicySet, now: datetime, epoch: int) -> None:
+        reads = [budget.read for budget in policy_set.budgets.values()]
+        if reads:
+            spent = {
+                (read.budget, read.window.bounds(now)[0]): load_spent(db, read, now)
+                for read in reads
+            }
+            self._budgets.remember(spent, epoch)
