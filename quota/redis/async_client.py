@@ -113,7 +113,7 @@ class AsyncRedis:
     @property
     def states(self) -> dict[str, State]:
         """The state of each server's circuit breaker, by address."""
-        return {str(address): breaker.state for address, breaker in self._breakers.items()}
+        return {str(address): breaker.state for address, breaker in list(self._breakers.items())}
 
     async def close(self) -> None:
         """Close all connections. Later calls raise RedisUnavailable."""
@@ -155,7 +155,7 @@ class AsyncRedis:
         loop = asyncio.get_running_loop()
         here = self._loops.get(loop)
         if here is None:
-            for other in [one for one in self._loops if one.is_closed()]:
+            for other in [one for one in list(self._loops) if one.is_closed()]:
                 self._loops.pop(other, None)  # closed without `shutdown_asyncgens`
             here = self._loops[loop] = Here(lambda: self._forget(loop))
         return here

@@ -13,8 +13,8 @@ from quota.redis.async_client import AsyncRedis
 from quota.redis.errors import RedisUnavailable, result
 from quota.redis.target import Address, Target
 from quota.redis.topology import (
-    NODES_ASKED,
     REDIRECTIONS,
+    REFRESH_TIMEOUTS,
     Redirect,
     Topology,
     no_owner,
@@ -125,7 +125,10 @@ class AsyncCluster(AsyncRedis):
         return here.refreshing
 
     async def _learn(self, *, best: Address | None, avoid: Address | None) -> bool:
-        for address in self._topology.to_ask(best=best, avoid=avoid)[:NODES_ASKED]:
+        end = self._clock() + REFRESH_TIMEOUTS * self._timeout
+        for address in self._topology.to_ask(best=best, avoid=avoid):
+            if self._clock() > end:
+                break
             try:
                 slots = result(await self._node(address).ask(wire.SLOTS))
                 self._topology.learn(slots, address)
@@ -139,5 +142,5 @@ class AsyncCluster(AsyncRedis):
         nodes = self._here().nodes
         for address in [one for one in nodes if not self._topology.knows(one)]:
             nodes.pop(address).retire()
-        for address in [one for one in self._breakers if not self._topology.knows(one)]:
+        for address in [one for one in list(self._breakers) if not self._topology.knows(one)]:
             self._breakers.pop(address, None)

@@ -22,9 +22,10 @@ _ASK_SQL: Final = frozenset(
 )
 _REDIRECTIONS: Final = frozenset({"MOVED", "ASK"})
 # After these, the next connection may reach another server than this one: a name that now points
-# to the new primary, or a password that was changed.
+# to the new primary, or a password that was changed. (Without a place, Redis closes it anyway.)
 _RECONNECT: Final = frozenset({"READONLY", "MASTERDOWN", "NOAUTH"})
-_PLAIN_ERR: Final = re.compile(r"ERR (max number of clients|.*\bSCRIPT KILL\b)")
+_NO_PLACE: Final = "ERR max number of clients"
+_KILLED: Final = re.compile(r"ERR .*\bSCRIPT KILL\b")
 # Redis before 7 wraps the code of a command that fails inside a script.
 _WRAPPED: Final = re.compile(r"ERR Error running script.*: -([A-Z]+) ", re.DOTALL)
 
@@ -54,12 +55,13 @@ def code_of(reply: hiredis.ReplyError) -> str:
 
 def is_failure(reply: hiredis.ReplyError) -> bool:
     """Whether an error reply means that Redis cannot serve us now."""
-    return code_of(reply) in _ASK_SQL or _PLAIN_ERR.match(str(reply)) is not None
+    text = str(reply)
+    return code_of(reply) in _ASK_SQL or text.startswith(_NO_PLACE) or bool(_KILLED.match(text))
 
 
 def calls_for_reconnect(reply: hiredis.ReplyError) -> bool:
     """Whether the next command should go over a new connection."""
-    return code_of(reply) in _RECONNECT
+    return code_of(reply) in _RECONNECT or str(reply).startswith(_NO_PLACE)
 
 
 def result(reply: Any) -> Any:

@@ -15,8 +15,8 @@ from quota.redis.sync_client import SyncRedis
 from quota.redis.sync_node import Node
 from quota.redis.target import Address, Target
 from quota.redis.topology import (
-    NODES_ASKED,
     REDIRECTIONS,
+    REFRESH_TIMEOUTS,
     Redirect,
     Topology,
     no_owner,
@@ -130,7 +130,10 @@ class SyncCluster(SyncRedis):
 
     def _learn(self, *, best: Address | None, avoid: Address | None) -> bool:
         self._topology.asked(self._clock())
-        for address in self._topology.to_ask(best=best, avoid=avoid)[:NODES_ASKED]:
+        end = self._clock() + REFRESH_TIMEOUTS * self._timeout
+        for address in self._topology.to_ask(best=best, avoid=avoid):
+            if self._clock() > end:
+                break
             try:
                 slots = result(self._node(address).ask(wire.SLOTS))
                 self._topology.learn(slots, address)

@@ -16,9 +16,9 @@ from quota.redis.target import Address
 SLOTS: Final = 16_384
 # Redirections that one command follows. More of them is a Cluster that does not agree with itself.
 REDIRECTIONS: Final = 5
-# Nodes that one refresh of the map asks, and seconds between two refreshes.
-NODES_ASKED: Final = 3
+# Seconds between two refreshes of the map, and timeouts that one may take.
 REFRESH_SECONDS: Final = 0.5
+REFRESH_TIMEOUTS: Final = 2
 
 
 class Redirect(NamedTuple):
@@ -51,6 +51,7 @@ class Topology:
         self._seeds = tuple(seeds)
         self._owners: list[Address | None] = [None] * SLOTS
         self._asked_at: float | None = None
+        self._refreshes = 0
         self.nodes: frozenset[Address] = frozenset()
 
     @property
@@ -100,8 +101,14 @@ class Topology:
         self._asked_at = now
 
     def to_ask(self, *, best: Address | None, avoid: Address | None) -> list[Address]:
-        """Return whom to ask for the map: the best informed first, a node that failed last."""
-        every = dict.fromkeys((*([best] if best else []), *sorted(self.nodes), *self._seeds))
+        """Return whom to ask for the map: the best informed first, a node that failed last.
+
+        Each time another comes first, so that nodes that hang do not hide those that answer.
+        """
+        known = list(dict.fromkeys((*sorted(self.nodes), *self._seeds)))
+        first = self._refreshes % len(known)
+        self._refreshes += 1
+        every = dict.fromkeys((*([best] if best else []), *known[first:], *known[:first]))
         return sorted(every, key=lambda address: address == avoid)
 
 

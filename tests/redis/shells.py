@@ -16,7 +16,7 @@ BROKEN = Script.of("return 1 + {}")
 # For tests that are not about time: this machine may be busy.
 PATIENT = 10.0
 # For tests in which no reply comes.
-SHORT = 0.1
+SHORT = 0.3
 
 
 @types.coroutine

@@ -68,7 +68,8 @@ def test_any_node_may_be_named_to_find_the_others(
     for port in redis_cluster.ports:
         client = connect(f"redis+cluster://127.0.0.1:{port}")
         assert all(client.run(COUNT, key) for key in KEYS)
-    dead_first = f"redis+cluster://127.0.0.1:1,{cluster_url.removeprefix('redis+cluster://')}"
+    dead = ",".join(f"127.0.0.1:{port}" for port in range(1, 6))
+    dead_first = f"redis+cluster://{dead},{cluster_url.removeprefix('redis+cluster://')}"
     assert connect(dead_first).run(COUNT, KEYS[0]) == 4
 
 

@@ -80,7 +80,7 @@ def test_every_connection_busy_is_no_failure_of_redis(redis_url: str):
     client = open_sync(redis_url, timeout_seconds=SHORT)
     client.run(COUNT, KEY, [])
     taken = [client._first._take() for _ in range(CONNECTIONS)]
-    for _ in range(10):
+    for _ in range(6):
         with pytest.raises(RedisUnavailable, match=f"all {CONNECTIONS} connections") as raised:
             client.run(COUNT, KEY, [])
         assert not raised.value.outcome_unknown

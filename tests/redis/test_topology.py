@@ -81,8 +81,16 @@ def test_the_best_informed_node_is_asked_first_and_one_that_failed_last():
     seed, good, bad = Address("seed", 1), Address("good", 1), Address("bad", 1)
     topology = Topology([seed])
     topology.learn([[0, 1, [b"bad", 1]], [2, 3, [b"good", 1]], [4, 5, [b"best", 1]]], ASKED)
-    order = topology.to_ask(best=Address("best", 1), avoid=bad)
-    assert order == [Address("best", 1), good, seed, bad]
+    best = Address("best", 1)
+    for _ in range(3):
+        first, *others, last = topology.to_ask(best=best, avoid=bad)
+        assert (first, set(others), last) == (best, {good, seed}, bad)
+
+
+def test_each_refresh_begins_with_another_node():
+    seeds = [Address("seed", number) for number in range(3)]
+    topology = Topology(seeds)
+    assert [topology.to_ask(best=None, avoid=None)[0] for _ in range(4)] == [*seeds, seeds[0]]
 
 
 def test_the_map_is_asked_for_at_most_every_so_often():
