@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
@@ -24,7 +24,7 @@ from policies.policy_set import PolicySet
 from policies.request import AttributeValue
 from policies.units import GPU_SECONDS_MAX, exact
 from quota.endings import End, delivered_units, draft_end, gpu_transfers, write_end
-from quota.gpu_costs import debit_overrun, gpu_lines, price_gpu
+from quota.gpu_costs import charge_overrun, gpu_lines, price_gpu
 from quota.grant_rows import GrantFacts
 from quota.grants import Ending
 from quota.late import report_late, told_end
@@ -50,8 +50,12 @@ _FIND_ATTEMPT: Final = Statement(
 )
 
 
-def renew(db: Db, locked: Locked, then: PolicySet, *, by: timedelta | None) -> None:
+def renew(
+    db: Db, locked: Locked, then: PolicySet, *, by: timedelta | None
+) -> tuple[datetime, datetime | None]:
     """Start a grant (`by` is None) or extend its hold by a length of time from now.
+
+    Returns when the hold now expires, and when the grant was started.
 
     Raises:
         GrantEnded: it was cancelled, expired or finished: its work must not run.
@@ -71,7 +75,7 @@ def renew(db: Db, locked: Locked, then: PolicySet, *, by: timedelta | None) -> N
     else:
         until = max(hold.expires_at, now + by)
     if until == hold.expires_at and started_at == hold.started_at:
-        return
+        return until, started_at
     kind = "start" if by is None else "extend"
     facts = {
         "expires_at": micros(until),
@@ -80,6 +84,7 @@ def renew(db: Db, locked: Locked, then: PolicySet, *, by: timedelta | None) -> N
     post(db, book, of_grant(kind, grant, now, facts), now)
     db.run(_RENEW, of_book=book.id, of_grant=grant.number, until=until, since=started_at)
     save_book(db, book)
+    return until, started_at
 
 
 def finish(db: Db, locked: Locked, then: PolicySet, today: PolicySet, report: Report) -> Ending:
@@ -127,7 +132,7 @@ def book_attempt(
         "gpu_seconds": str(gpu_seconds),
         "gpu": gpu,
         "gpu_cost_micro_usd": cost,
-        "budgets": debit_overrun(db, locked, then, cost),
+        "budgets": charge_overrun(db, locked, then, cost),
     }
     draft = of_grant("attempt", grant, locked.now, facts)
     draft = replace(
@@ -181,7 +186,7 @@ def _end(
     book, grant, now = locked.book, locked.grant, locked.now
     rule = then.release_rule(report.reason or "")
     booked = grant.gpu_cost_micro_usd if cost is None else cost
-    facts: dict[str, Any] = {"budgets": debit_overrun(db, locked, then, booked)}
+    facts: dict[str, Any] = {"budgets": charge_overrun(db, locked, then, booked)}
     if report.delivered is not None:
         facts["delivered"] = {name: str(value) for name, value in sorted(report.delivered.items())}
     if report.gpu_seconds is not None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
+from billing.sql import Db
 from policies.errors import GrantEnded, InvalidRequest
 from quota import lifecycle, views
 from quota.ask import checked_attributes, name, text
-from quota.grants import Ending, Grant
+from quota.grants import Ending, Grant, Status
 from quota.ids import grant_id, parse_grant_id
 from quota.locked import Report, lock_grant
 from quota.methods.base import HostSession, Methods
@@ -66,11 +68,7 @@ class GrantMethods(Methods):
             UnknownGrant: there is no such grant.
             InvalidRequest: a value is unknown or not allowed.
         """
-        checked_delivered = None if delivered is None else dict(checked_attributes(delivered))
-        report = Report(
-            "settled", None, lifecycle.seconds(gpu_seconds), _gpu(gpu), checked_delivered
-        )
-        return self._finish(grant_id, report, session)
+        return self._finish(grant_id, settled_report(gpu_seconds, gpu, delivered), session)
 
     @retried
     def release(
@@ -90,10 +88,7 @@ class GrantMethods(Methods):
             UnknownGrant: there is no such grant.
             InvalidRequest: a value is unknown or not allowed.
         """
-        report = Report(
-            "released", name(reason, "reason"), lifecycle.seconds(gpu_seconds), _gpu(gpu)
-        )
-        return self._finish(grant_id, report, session)
+        return self._finish(grant_id, released_report(reason, gpu_seconds, gpu), session)
 
     @retried
     def add_gpu_cost(
@@ -137,26 +132,64 @@ class GrantMethods(Methods):
             return lives.extend(known, by or timedelta(microseconds=hold.micros), self.policies)
         ids = parse_grant_id(grant)
         with self._db.writing(session) as db:
-            locked = lock_grant(db, ids, self._clock)
-            if locked.ended is None:
-                lifecycle.renew(db, locked, stored(db, locked.grant.policy_version), by=by)
-                return views.view_grant(db, locked.book, locked.grant, locked.now)
-            status = locked.ended.status
+            renewed = self._renewed(db, ids, by)
         # Raised outside, so that what fell due stays written.
-        raise GrantEnded(f"grant `{grant_id(*ids)}` has ended: it is {status}", status=status)
+        return live(renewed, ids)
+
+    def _renewed(self, db: Db, ids: tuple[int, int], by: timedelta | None) -> Grant | Status:
+        """Renew a hold; what has ended is told by its status."""
+        locked = lock_grant(db, ids, self._clock)
+        if locked.ended is not None:
+            return locked.ended.status
+        then = stored(db, locked.grant.policy_version)
+        grant = views.view_grant(db, locked.book, locked.grant, locked.now)
+        expires_at, started_at = lifecycle.renew(db, locked, then, by=by)
+        return replace(grant, expires_at=expires_at, started_at=started_at)
 
     def _finish(self, grant: str, report: Report, session: HostSession | None) -> Ending:
         unbooked = self._unbooked(grant)
         if unbooked is not None:
             lives, known = unbooked
             return lives.end(known, report.status, report.reason)
-        ids, today = parse_grant_id(grant), self.policies
+        ids = parse_grant_id(grant)
         with self._db.writing(session) as db:
-            locked = lock_grant(db, ids, self._clock)
-            return lifecycle.finish(
-                db, locked, stored(db, locked.grant.policy_version), today, report
-            )
+            return self._finished(db, ids, report)
+
+    def _finished(self, db: Db, ids: tuple[int, int], report: Report) -> Ending:
+        today = self.policies
+        locked = lock_grant(db, ids, self._clock)
+        return lifecycle.finish(db, locked, stored(db, locked.grant.policy_version), today, report)
 
 
-def _gpu(gpu: str | None) -> str | None:
+def settled_report(gpu_seconds: object, gpu: object, delivered: object) -> Report:
+    """Check what a settle reports. GPU time in seconds.
+
+    Raises:
+        InvalidRequest: a value is of the wrong type, empty, negative or too long.
+    """
+    checked = None if delivered is None else dict(checked_attributes(delivered))
+    return Report("settled", None, lifecycle.seconds(gpu_seconds), _gpu(gpu), checked)
+
+
+def released_report(reason: object, gpu_seconds: object, gpu: object) -> Report:
+    """Check what a release reports. GPU time in seconds.
+
+    Raises:
+        InvalidRequest: a value is of the wrong type, empty, negative or too long.
+    """
+    return Report("released", name(reason, "reason"), lifecycle.seconds(gpu_seconds), _gpu(gpu))
+
+
+def live(renewed: Grant | Status, ids: tuple[int, int]) -> Grant:
+    """Return a grant whose hold was renewed.
+
+    Raises:
+        GrantEnded: it had ended.
+    """
+    if isinstance(renewed, Grant):
+        return renewed
+    raise GrantEnded(f"grant `{grant_id(*ids)}` has ended: it is {renewed}", status=renewed)
+
+
+def _gpu(gpu: object) -> str | None:
     return None if gpu is None else name(gpu, "gpu")
