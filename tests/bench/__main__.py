@@ -10,10 +10,17 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import decision, durable, history
+from tests.bench import decision, durable, history, peers, redis_front, verifying
 from tests.bench.rounds import Ratio
 
-ALL = {"decision": decision.run, "durable": durable.run, "history": history.run}
+ALL = {
+    "decision": decision.run,
+    "durable": durable.run,
+    "history": history.run,
+    "redis": redis_front.run,
+    "peers": peers.run,
+    "verify": verifying.run,
+}
 
 
 def main() -> None:
@@ -49,8 +56,19 @@ def main() -> None:
                 )
                 table.add_row(ratio.name, ratio.ours, *figures, spread, ratio.wanted)
     console.print(table)
+    if "peers" in (options.names or ALL):
+        console.print(_faults())
     if options.json:
         options.json.write_text(json.dumps([asdict(ratio) for ratio in ratios], indent=1))
+
+
+def _faults() -> Table:
+    """Return what other limiters do where a limit refuses, and where a reply is lost."""
+    columns = ("limiter", "2 a minute, 30 a day: admitted of 10", "gone of the day's 30")
+    table = Table(*columns, "2 requests, a reply lost", "counted", title="Peers on faults")
+    for seen in peers.behaviours():
+        table.add_row(seen.name, str(seen.admitted), str(seen.used), seen.lost, str(seen.counted))
+    return table
 
 
 if __name__ == "__main__":
