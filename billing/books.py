@@ -113,6 +113,18 @@ _LOCK_ROW: Final = Statement(
 )
 
 
+LOCK_UNLESS_BUSY: Final = Statement(
+    select(*BOOK_COLUMNS)
+    .where(BOOKS.c.id == bindparam("book_id"))
+    .with_for_update(key_share=True, skip_locked=True)
+)
+"""Locks a row as `lock_book` does, but finds none where somebody else has it locked."""
+
+
+LOCKS: Final = frozenset((_LOCK, _LOCK_ID, _LOCK_ROW))
+"""The statements by which a book is locked and read."""
+
+
 _WRITES: Final = f"LOCK TABLE {BOOKS.name} IN ROW EXCLUSIVE MODE"
 
 
@@ -123,7 +135,7 @@ _OWNER: Final = Statement(
 )
 
 
-_BOOK_OF: Final = Statement(
+BOOK_OF: Final = Statement(
     select(ACCOUNT_NAMES.c.book_id).where(ACCOUNT_NAMES.c.name == bindparam("name"))
 )
 
@@ -226,7 +238,7 @@ def _lock_row(db: Db, book_id: int) -> tuple[BookState | None, str | None]:
 
 
 def _book_of(db: Db, name: str) -> int | None:
-    row = db.row(_BOOK_OF, name=name)
+    row = db.row(BOOK_OF, name=name)
     return None if row is None else int(row[0])
 
 
