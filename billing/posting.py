@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import bindparam, case, select, update
+from sqlalchemy import BigInteger, bindparam, case, select, update
 
 from billing import chart
 from billing.book import BODY_VERSION, canonical, record_hash
@@ -71,7 +71,9 @@ _MOVE: Final = Statement(
         {
             **{name: LOT_BALANCES.c[name] + bindparam(f"{name}_by") for name in LotDelta.__slots__},
             "open": case((_LEFT > 0, 1), else_=0),
-            "refunded": case((bindparam("refunds") == 1, 1), else_=LOT_BALANCES.c.refunded),
+            "refunded": case(
+                (bindparam("refunds", type_=BigInteger) == 1, 1), else_=LOT_BALANCES.c.refunded
+            ),
         }
     )
 )

@@ -12,36 +12,49 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Dialect, Integer, Table, bindparam, insert
+from sqlalchemy import ColumnElement, Dialect, Insert, Integer, Table, bindparam, insert
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.pool import PoolProxiedConnection
+from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import ClauseElement
-from sqlalchemy.types import TypeEngine
+from sqlalchemy.types import NullType, TypeEngine
 
 from billing.columns import Instant
 from billing.placement import placed
 
 Processor = Callable[[Any], Any]
 Row = tuple[Any, ...]
+NUMBERED: Final = "numeric_dollar"
+"""Parameters such as `$1`: what PostgreSQL itself takes."""
 
 
 class Statement:
     """A statement that is compiled once for each kind of database and driver it runs on."""
 
-    __slots__ = ("_compiled", "clause", "postgresql")
+    __slots__ = ("_compiled", "adds", "clause", "postgresql")
 
-    def __init__(self, clause: ClauseElement, *, postgresql: ClauseElement | None = None) -> None:
-        """Say the same on every database; `postgresql`: how it is said there, where that is another way."""
+    def __init__(
+        self,
+        clause: ClauseElement,
+        *,
+        postgresql: ClauseElement | None = None,
+        merges: bool = False,
+    ) -> None:
+        """Say the same on every database; `postgresql`: how it is said there, where that is another way.
+
+        `merges`: an INSERT that may change a row that is there.
+        """
         self.clause: Final = clause
         self.postgresql: Final = clause if postgresql is None else postgresql
-        self._compiled: dict[str, _Compiled] = {}
+        self.adds: Final = isinstance(clause, Insert) and not merges
+        self._compiled: dict[str, Compiled] = {}
 
-    def compiled(self, kind: str, dialect: Dialect) -> _Compiled:
+    def compiled(self, kind: str, dialect: Dialect) -> Compiled:
         """Return its text and conversions for a database and driver of this kind."""
         compiled = self._compiled.get(kind)
         if compiled is None:
             clause = self.postgresql if dialect.name == "postgresql" else self.clause
-            compiled = self._compiled[kind] = _Compiled(clause, dialect)
+            compiled = self._compiled[kind] = Compiled(clause, dialect, adds=self.adds)
         return compiled
 
 
@@ -78,15 +91,27 @@ def insert_or_add(table: Table, amount: str) -> Statement:
         postgresql=in_server.on_conflict_do_update(
             index_elements=key, set_={amount: table.c[amount] + in_server.excluded[amount]}
         ),
+        merges=True,
     )
 
 
-class _Compiled:
-    __slots__ = ("binds", "constants", "places", "results", "text")
+class Compiled:
+    """A statement's text for one kind of database and driver, and how its values are converted.
 
-    def __init__(self, clause: ClauseElement, dialect: Dialect) -> None:
+    `tables`: what it reads or changes. `adds`: it inserts rows, and changes none that is there. `types`: what the
+    database calls the types of the parameters, where these are numbered.
+    """
+
+    __slots__ = ("adds", "binds", "constants", "places", "results", "tables", "text", "types")
+
+    def __init__(self, clause: ClauseElement, dialect: Dialect, *, adds: bool) -> None:
+        """Compile a statement."""
         compiled: Any = clause.compile(dialect=dialect)
         self.text: Final = placed(str(compiled), dialect)
+        self.adds: Final = adds
+        self.tables: Final = frozenset(
+            part.name for part in visitors.iterate(clause) if isinstance(part, Table)
+        )
         self.constants = {
             name: value for name, value in compiled.params.items() if value is not None
         }
@@ -97,6 +122,10 @@ class _Compiled:
                 self.binds[name] = processor
         names = compiled.positiontup if compiled.positional else ()
         self.places = tuple((name, self.binds.get(name)) for name in names)
+        self.types: Final = tuple(
+            _type_name(compiled.binds[name].type, dialect)
+            for name in (names if dialect.paramstyle == NUMBERED else ())
+        )
         columns = tuple(getattr(clause, "exported_columns", ()) or ())
         processors = [_result_processor(column, dialect) for column in columns]
         self.results = tuple(
@@ -130,6 +159,13 @@ class _Compiled:
                 values[index] = processor(values[index])
             converted.append(tuple(values))
         return converted
+
+
+def _type_name(kind: TypeEngine[Any], dialect: Dialect) -> str | None:
+    if isinstance(kind, NullType):
+        return None
+    name: str = dialect.type_compiler_instance.process(kind.dialect_impl(dialect))
+    return name.partition(" COLLATE ")[0]
 
 
 def _bind_processor(kind: TypeEngine[Any], dialect: Dialect) -> Processor | None:
@@ -197,7 +233,7 @@ class Db:
         return self.dialect.name == "sqlite"
 
     def run(self, statement: Statement, /, **values: Any) -> None:
-        """Run a statement that returns no rows."""
+        """Run a statement that returns no rows, at the latest when something is asked or committed."""
         compiled = statement.compiled(self._kind, self.dialect)
         self._cursor.execute(compiled.text, compiled.parameters(values))
 
@@ -234,6 +270,9 @@ class Db:
         """Run several statements, one after the other, and return the rows of each."""
         return [self.rows(statement, **values) for statement, values in asked]
 
+    def flush(self) -> None:
+        """Wait until everything has been run: on some databases `run` only queues it (billing.batch)."""
+
     def close(self) -> None:
-        """Give the cursor back."""
+        """Give the cursor back. What is still queued and was not committed is not run any more."""
         self._cursor.close()

@@ -146,6 +146,7 @@ def raw(db: Db, sql: str, *values: Any) -> list[tuple[Any, ...]]:
     if db.dialect.name != "sqlite":
         sql = placed(sql.replace("%", "%%").replace("?", "%s"), db.dialect)
     cursor.execute(sql, values)
+    db.flush()
     return [tuple(row) for row in cursor.fetchall()] if cursor.description else []
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
+from billing.pipeline import open_db
 from billing.sql import Db
 from quota.stores.base import SAVEPOINT, HostsOwn, same_kind
 from quota.stores.postgres_engine import LOCK_SECONDS, STATEMENT_SECONDS
@@ -54,7 +55,7 @@ def joined(session: HostsOwn, *, kept: bool) -> Iterator[Joined]:
     """Work in the host's transaction. What is not kept leaves no row, and no lock."""
     connection = session.connection()
     same_kind(connection.dialect, "postgresql")
-    db = Db(connection.connection, connection.dialect)
+    db = open_db(connection.connection, connection.dialect, ours=False)
     try:
         db.driver_sql(f"SAVEPOINT {SAVEPOINT}")
         transaction = Joined(db, kept=kept)
