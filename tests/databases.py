@@ -8,6 +8,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
+from sqlalchemy.dialects import postgresql
+
+from billing.placement import placed
 from quota.stores.opening import open_store
 from tests.servers import shared_postgres
 
@@ -36,6 +40,15 @@ def file_of(database: str) -> str:
     return database.removeprefix("sqlite:///")
 
 
+def rows(database: str, sql: str) -> list[tuple[Any, ...]]:
+    """Run SQL that reads, on a connection of its own: tables by their prefixed names, on every database."""
+    if database.startswith("sqlite"):
+        with closing(sqlite3.connect(file_of(database))) as connection:
+            return list(connection.execute(sql))
+    with psycopg.connect(database) as connection:
+        return connection.execute(placed(sql, postgresql.dialect()).encode()).fetchall()
+
+
 @contextmanager
 def locked(database: str) -> Iterator[None]:
     """Be somebody who is writing to every account, until the block ends."""
@@ -45,8 +58,6 @@ def locked(database: str) -> Iterator[None]:
             yield
             other.rollback()
         return
-    import psycopg
-
     with closing(psycopg.connect(database)) as other:
         # New accounts too: all who write lock this table in a mode that goes with their own kind alone.
         other.execute("LOCK TABLE comptroller.book IN EXCLUSIVE MODE")

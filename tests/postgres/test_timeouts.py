@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from typing import Any
 
 import pytest
 from sqlalchemy.orm import Session
@@ -75,5 +76,6 @@ def test_in_the_hosts_session_its_own_stand(world, database):
             on_theirs.admit(account="u", operation="clip", key="k")
         with closing(engine.raw_connection()) as connection:
             assert settings(connection.cursor()) == ["50ms", "0", "0"]
-            assert connection.driver_connection.autocommit is False
+            theirs: Any = connection.driver_connection
+            assert theirs.autocommit is False
     engine.dispose()

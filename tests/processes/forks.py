@@ -71,8 +71,8 @@ def main(database: str) -> None:
         answers.append(reading)
     counted = ask(comptroller, "parent")
     for reading in answers:
-        with os.fdopen(reading) as told:
-            counted += Counter(json.load(told))
+        with os.fdopen(reading) as answer:
+            counted += Counter(json.load(answer))
     ended = [os.waitstatus_to_exitcode(os.wait()[1]) for _ in range(CHILDREN)]
     after = comptroller.admit(account="after", operation="clip", key="k").granted
     denials = sum(record.count for record in comptroller.denials("u"))

@@ -1,14 +1,14 @@
-"""Several real processes, and threads within them, on one SQLite file."""
+"""Several real processes, and threads within them, on one database."""
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
 from datetime import timedelta
 
 import pytest
 
 from quota import Denial, Grant
+from tests.databases import KINDS, a_database, locked, rows
 from tests.processes import workers
 from tests.processes.workers import opened, together
 from tests.world import HOUR, START, dump
@@ -16,18 +16,21 @@ from tests.world import HOUR, START, dump
 PROCESSES = 3
 
 
-@pytest.fixture
-def database(tmp_path):
-    path = tmp_path / "books.db"
-    opened(f"sqlite:///{path}").close()
-    return f"sqlite:///{path}"
+@pytest.fixture(params=KINDS)
+def database(request, tmp_path):
+    with a_database(request.param, tmp_path) as url:
+        yield url
 
 
-def rows(database, sql):
-    with sqlite3.connect(database.removeprefix("sqlite:///")) as connection:
-        found = list(connection.execute(sql))
-    connection.close()
-    return found
+@pytest.fixture(params=KINDS)
+def empty(request, tmp_path):
+    """A database without our tables."""
+    with a_database(request.param, tmp_path, nothing) as url:
+        yield url
+
+
+def nothing(url: str) -> None:
+    """Make no tables."""
 
 
 def sound(database) -> bool:
@@ -100,18 +103,14 @@ def test_guarantee_once_the_same_purchases_from_many_processes_are_booked_once(d
     assert sound(database)
 
 
-def test_processes_that_start_together_make_the_schema_once(tmp_path):
-    database = f"sqlite:///{tmp_path}/new.db"
-    assert len(set(together(workers.open_and_close, [(database,)] * 4))) == 1
+def test_processes_that_start_together_make_the_schema_once(empty):
+    assert len(set(together(workers.open_and_close, [(empty,)] * 4))) == 1
 
 
 def test_a_denial_takes_no_write_lock(database):
-    path = database.removeprefix("sqlite:///")
     with opened(database) as comptroller:
         comptroller.admit(account="u", operation="clip", attributes={"n": 30}, key="all")
-        other = sqlite3.connect(path, isolation_level=None)
-        other.execute("BEGIN IMMEDIATE")
-        try:
+        with locked(database):
             denial = comptroller.admit(account="u", operation="clip", key="one more")
             assert isinstance(denial, Denial)
             assert denial.retry_at
@@ -123,9 +122,6 @@ def test_a_denial_takes_no_write_lock(database):
             )
             assert isinstance(replay, Grant)
             assert replay.replayed
-        finally:
-            other.rollback()
-            other.close()
 
 
 def test_a_denial_changes_no_row_of_the_books(database):

@@ -1,4 +1,4 @@
-"""Real processes on one SQLite file: each runs a function of this module, with threads inside where it says so."""
+"""Real processes on one database: each runs a function of this module, with threads inside where it says so."""
 
 from __future__ import annotations
 
