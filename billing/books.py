@@ -216,6 +216,7 @@ def lock_book(db: Db, name: str, seen: BookState | None = None) -> BookState | N
         book_id = _book_of(db, name)
     # Who waits for all writers finds them by the lock that any row of this table takes: here there is no row yet.
     db.driver_sql(placed(_WRITES, db.dialect))
+    db.flush()
     return None
 
 
