@@ -24,7 +24,7 @@ from policies.policy_set import PolicySet
 from policies.request import AttributeValue
 from policies.units import GPU_SECONDS_MAX, exact
 from quota.endings import End, delivered_units, draft_end, gpu_transfers, write_end
-from quota.gpu_costs import charge_overrun, gpu_lines, price_gpu
+from quota.gpu_costs import debit_overrun, gpu_lines, price_gpu
 from quota.grant_rows import GrantFacts
 from quota.grants import Ending
 from quota.late import report_late, told_end
@@ -132,7 +132,7 @@ def book_attempt(
         "gpu_seconds": str(gpu_seconds),
         "gpu": gpu,
         "gpu_cost_micro_usd": cost,
-        "budgets": charge_overrun(db, locked, then, cost),
+        "budgets": debit_overrun(db, locked, then, cost),
     }
     draft = of_grant("attempt", grant, locked.now, facts)
     draft = replace(
@@ -186,7 +186,7 @@ def _end(
     book, grant, now = locked.book, locked.grant, locked.now
     rule = then.release_rule(report.reason or "")
     booked = grant.gpu_cost_micro_usd if cost is None else cost
-    facts: dict[str, Any] = {"budgets": charge_overrun(db, locked, then, booked)}
+    facts: dict[str, Any] = {"budgets": debit_overrun(db, locked, then, booked)}
     if report.delivered is not None:
         facts["delivered"] = {name: str(value) for name, value in sorted(report.delivered.items())}
     if report.gpu_seconds is not None:

@@ -12,8 +12,8 @@ from sqlalchemy import bindparam, select
 from billing.sql import Db, Statement
 from billing.tables import ACCOUNT_NAMES, BOOKS
 from policies.policy_set import PolicySet
+from quota.budgets import load_spent
 from quota.clock import monotonic_seconds
-from quota.load import load_spent
 from quota.prefilter.budgets import BudgetMemory
 from quota.prefilter.compiler import Compiler
 from quota.prefilter.events import Event, Made, Message, Moment, Undid, Written
