@@ -100,7 +100,8 @@ class _Connection:
         passed: Callable[[bytes], Coroutine[Any, Any, bytes]],
     ) -> None:
         with contextlib.suppress(OSError):
-            while data := await source.read(CHUNK):
+            # Before Python 3.12 `wait_for` loses a cancellation that comes as its own wait ends.
+            while not self.closed.is_set() and (data := await source.read(CHUNK)):
                 if data := await passed(data):
                     target.write(data)
                     await target.drain()
