@@ -14,10 +14,14 @@ from sqlalchemy.pool import NullPool, StaticPool
 
 from policies.policy_set import PolicySet
 from quota import AsyncComptroller, Comptroller, ComptrollerError, Denial, Grant
+from quota.budgets import Terms
 from quota.testing import FakeClock
 from tests.conformance.answers import ending, issued, seen
 from tests.model import Refused
 from tests.world import discrepancies, raw
+
+SMALL = Terms(share=1, part=2, first=2)
+"""Blocks of budgets for a few requests, leased however little is left: so that programs come to their ends."""
 
 
 class Driver:
@@ -26,6 +30,9 @@ class Driver:
     def __init__(self, policy_set: PolicySet, folder: Path, clock: FakeClock) -> None:
         self.clock, self.folder = clock, folder
         self.comptroller = self.opened(policy_set)
+        holder = self.comptroller._db.holder
+        if holder is not None:
+            holder.terms = SMALL
 
     def opened(self, policy_set: PolicySet) -> Comptroller:
         return Comptroller.open(policy_set, "sqlite://", clock=self.clock)
@@ -178,10 +185,6 @@ class InSession(Driver):
             finally:
                 session.commit()  # also after an error: what fell due before it stays written
 
-    def answer(self, name: str, *values: Any, **named: Any) -> Any:
-        """Make one of the calls below."""
-        return getattr(self, name)(*values, **named)
-
     def ask(self, method: str, *values: Any, **named: Any) -> Any:
         return getattr(self.comptroller, method)(*values, **named)
 
@@ -254,10 +257,6 @@ class AwaitedInSession(Awaited):
                     await session.commit()
 
         return self.loop.run_until_complete(joined())
-
-    def answer(self, name: str, *values: Any, **named: Any) -> Any:
-        """Make one of the calls below."""
-        return getattr(self, name)(*values, **named)
 
     def ask(self, method: str, *values: Any, **named: Any) -> Any:
         return Awaited.run(self, method, *values, **named)
