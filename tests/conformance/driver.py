@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -27,15 +28,19 @@ SMALL = Terms(share=1, part=2, first=2)
 class Driver:
     """A Comptroller whose every call is made in one way; `calls` of another class are made in another."""
 
+    redis: str | None = None
+    """The URL of Redis in front, if there is one."""
+
     def __init__(self, policy_set: PolicySet, folder: Path, clock: FakeClock) -> None:
         self.clock, self.folder = clock, folder
+        self.reached: Counter[str] = Counter()
         self.comptroller = self.opened(policy_set)
         holder = self.comptroller._db.holder
         if holder is not None:
             holder.terms = SMALL
 
     def opened(self, policy_set: PolicySet) -> Comptroller:
-        return Comptroller.open(policy_set, "sqlite://", clock=self.clock)
+        return Comptroller.open(policy_set, "sqlite://", redis=self.redis, clock=self.clock)
 
     def close(self) -> None:
         self.comptroller.close()
@@ -165,7 +170,7 @@ class Filed(Driver):
         return self.folder / f"{id(self)}.db"
 
     def opened(self, policy_set: PolicySet) -> Comptroller:
-        return Comptroller.open(policy_set, f"sqlite:///{self.path}", clock=self.clock)
+        return Comptroller.open(policy_set, f"sqlite:///{self.path}", redis=self.redis, clock=self.clock)
 
     def close(self) -> None:
         super().close()
@@ -204,7 +209,7 @@ class JoinedInMemory(InSession):
         self.host = create_engine(
             "sqlite://", poolclass=StaticPool, connect_args={"check_same_thread": False}
         )
-        return Comptroller.open(policy_set, self.host, clock=self.clock)
+        return Comptroller.open(policy_set, self.host, redis=self.redis, clock=self.clock)
 
     def close(self) -> None:
         super().close()
@@ -216,7 +221,7 @@ class Awaited(Driver):
 
     def opened(self, policy_set: PolicySet) -> Comptroller:
         self.loop = asyncio.new_event_loop()
-        self.awaited = AsyncComptroller.open(policy_set, self.database, clock=self.clock)
+        self.awaited = AsyncComptroller.open(policy_set, self.database, redis=self.redis, clock=self.clock)
         return self.awaited.sync
 
     @property

@@ -218,15 +218,20 @@ class Machine(RuleBasedStateMachine):
             self.both("release", self.grants[-1], end)
         self.asked(account, n, "plain", key, {"plan": plan, "consent": True})
 
-    def asked(self, account: str, n: int, style: str, key: str, more: dict[str, Any]) -> None:
-        answer = self.both("admit", account, "clip", {"n": n, "style": style}, key, **more)
+    def asked(self, account: str, n: int, style: str, key: str, named: dict[str, Any]) -> None:
+        answer = self.both("admit", account, "clip", {"n": n, "style": style}, key, **named)
         if answer[0] == "denial":
             self.last_retry_at = answer[5]
+            if self.driver.redis is not None:  # which has heard of the denial by now, and denies itself
+                again = ("clip", {"n": n, "style": style}, self.reference())
+                self.both("admit", account, *again, **named)
         elif answer[0] == "grant" and answer[1] not in self.grants:
             self.grants.append(answer[1])
 
     @rule(account=ACCOUNTS, member=st.sampled_from([None, "cy"]))
     def admit_what_only_limits_apply_to(self, account, member) -> None:
+        if self.driver.redis is not None:
+            return  # in front of SQL they are not booked: tests/prefilter has a model of them
         self.both("admit", account, "peek", {}, self.reference(), member=member)
 
     @some_grant
@@ -352,7 +357,7 @@ class Machine(RuleBasedStateMachine):
             assert self.driver.verify() == []
             self.both("sweep")
             assert self.driver.verify() == []
-            Machine.reached.update(self.model.reached)
+            Machine.reached.update(self.model.reached + self.driver.reached)
         finally:
             self.driver.close()
             self.folder.cleanup()

@@ -52,7 +52,7 @@ class Served(Driver):
     making: Any = staticmethod(migrate)
 
     def opened(self, policy_set: PolicySet) -> Comptroller:
-        return Comptroller.open(policy_set, self.database, clock=self.clock)
+        return Comptroller.open(policy_set, self.database, redis=self.redis, clock=self.clock)
 
     @property
     def database(self) -> str:

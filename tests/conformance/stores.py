@@ -7,7 +7,7 @@ from pathlib import Path
 
 from policies.policy_set import PolicySet
 from quota.testing import FakeClock
-from tests.conformance import servers
+from tests.conformance import fronts, servers
 from tests.conformance.driver import (
     Awaited,
     AwaitedFiled,
@@ -32,4 +32,18 @@ STORES: dict[str, Callable[[PolicySet, Path, FakeClock], Driver]] = {
     "postgresql, async": servers.ServedAwaited,
     "postgresql, joined on asyncpg": servers.JoinedOnAsyncpg,
     "postgresql, joined on async psycopg": servers.JoinedOnPsycopg,
+    "redis, memory": fronts.MemoryFronted,
+    "redis, file": fronts.FiledFronted,
+    "redis, file, async": fronts.AwaitedFronted,
+    "redis, file, joined": fronts.JoinedFronted,
+    "redis that lags, memory": fronts.MemoryLagging,
+    "redis that lags, file, joined": fronts.JoinedLagging,
+    "redis that knows few keys, memory": fronts.MemoryForgetful,
+    "cluster, file": fronts.FiledClustered,
+    "cluster, file, async": fronts.AwaitedClustered,
+    "redis, postgresql": fronts.ServedFronted,
+    "redis, postgresql, async": fronts.ServedAwaitedFronted,
+    "redis, postgresql, joined": fronts.ServedJoinedFronted,
+    "cluster, postgresql": fronts.ServedClustered,
+    "cluster that lags, postgresql, async": fronts.ServedAwaitedLagging,
 }
