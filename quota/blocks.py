@@ -103,6 +103,10 @@ def lease(db: Db, short: NoBlock) -> bool:
     unspent, left = leased - open_spent, limit - spent - open_spent
     most = min((left // terms.share - unspent) // terms.part, limit - spent - leased)
     size = min(max(_wanted(free, short), largest), most)
+    if limit - spent - leased < cost:
+        # Days past are nobody's to ask for any more.
+        recent = {known: at for known, at in holder.tight.items() if known[1] >= day[1]}
+        holder.tight = {**recent, day: now}
     if size < cost:
         return False
     holder.leased = True

@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from sqlalchemy import bindparam, func, select, update
 
-from billing.sql import Db, Statement, insert_once, insert_or_add
+from billing.sql import Db, Row, Statement, insert_once, insert_or_add
 from policies.decision import Decision
 from policies.errors import AccountBusy
 from policies.instants import micros
@@ -46,6 +46,24 @@ _ROW: Final = select(
     BUDGET_DAYS.c.spent_micro_usd, BUDGET_DAYS.c.leased_micro_usd, BUDGET_DAYS.c.blocks
 ).where(_OF_DAY[0])
 _OUT: Final = Statement(_ROW)
+_AT_HAND: Final = (
+    select(
+        func.coalesce(
+            func.sum(BUDGET_BLOCKS.c.leased_micro_usd - BUDGET_BLOCKS.c.spent_micro_usd), 0
+        )
+    )
+    .where(
+        _OF_DAY[1],
+        (BUDGET_BLOCKS.c.holder == bindparam("holder"))
+        | (BUDGET_BLOCKS.c.ends_at <= bindparam("ended")),
+    )
+    .scalar_subquery()
+)
+_TAKEN: Final = Statement(
+    select(
+        BUDGET_DAYS.c.spent_micro_usd + BUDGET_DAYS.c.leased_micro_usd - _AT_HAND,
+    ).where(_OF_DAY[0])
+)
 _LOCKED: Final = Statement(_ROW.with_for_update())
 _ADD: Final = insert_or_add(BUDGET_DAYS, "spent_micro_usd")
 _FIRST: Final = insert_once(BUDGET_DAYS)
@@ -99,11 +117,20 @@ class Terms:
 
 @dataclass(slots=True)
 class Holder:
-    """Who leases blocks: one process, as long as it has the database open. `leased`: whether it ever has."""
+    """Who leases blocks: one process, as long as it has the database open.
+
+    `leased`: whether it ever has. `tight`: the days of which nothing more could be leased, and when that was tried.
+    """
 
     terms: Terms = Terms()
     name: str = field(default_factory=lambda: uuid4().hex)
     leased: bool = False
+    tight: dict[Day, datetime] = field(default_factory=dict)
+
+    def is_tight(self, day: Day, now: datetime) -> bool:
+        """Whether nothing more could be leased of a day a moment ago."""
+        tried_at = self.tight.get(day)
+        return tried_at is not None and tried_at <= now < tried_at + self.terms.quick
 
 
 @dataclass(slots=True)
@@ -134,16 +161,23 @@ def load_spent(db: Db, read: BudgetRead, now: datetime) -> int:
     """Load what a budget has spent on the day that holds `now`, in micro-dollars.
 
     Where the day's own row is to be charged, that row is locked first, and what is leased counts as spent: to whoever
-    has no block it is not there.
+    has no block it is not there. Where that was found a moment ago, what others have leased counts as spent already
+    when nothing is locked, so that those who are denied for it do not queue for the row.
     """
-    starts_at = read.window.bounds(now)[0]
+    day = (read.budget, read.window.bounds(now)[0])
     charging: Charging | None = db.budgets
-    if charging is not None and (read.budget, starts_at) in charging.plain:
+    if charging is None:
+        return _number(db.row(_SPENT, name=day[0], starts_at=day[1]))
+    if day in charging.plain:
         _lock_plain(db, charging)
-        spent, leased, _ = db.row(_OUT, name=read.budget, starts_at=starts_at) or (0, 0, 0)
+        spent, leased, _ = db.row(_OUT, name=day[0], starts_at=day[1]) or (0, 0, 0)
         return int(spent) + int(leased)
-    row = db.row(_SPENT, name=read.budget, starts_at=starts_at)
-    return 0 if row is None else int(row[0])
+    holder = charging.holder
+    if holder.is_tight(day, now):
+        ended = now - holder.terms.grace
+        taken = {"holder": holder.name, "ended": ended}
+        return _number(db.row(_TAKEN, name=day[0], starts_at=day[1], **taken))
+    return _number(db.row(_SPENT, name=day[0], starts_at=day[1]))
 
 
 def charge_budgets(
@@ -249,6 +283,10 @@ def _lock_plain(db: Db, charging: Charging) -> None:
         for day in sorted(charging.plain):
             lock_day(db, day)
         charging.locked = True
+
+
+def _number(row: Row | None) -> int:
+    return 0 if row is None else int(row[0])
 
 
 def _told(budget: str, starts_at: datetime, micro_usd: int, number: int | None) -> list[Any]:

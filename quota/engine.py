@@ -99,7 +99,8 @@ class Comptroller(RequestMethods, AccountMethods, CreditMethods, QuestionMethods
         if self._front is not None:
             self._front.close()
         self._denials.close()
-        with suppress(ComptrollerError):  # what cannot be returned now returns when its lease has ended
+        # What cannot be returned now returns when its lease has ended.
+        with suppress(ComptrollerError):
             self._return_blocks(self._clock(), own=True)
         self._db.close()
 

@@ -20,6 +20,7 @@ from policies.errors import (
 )
 from policies.instants import Length
 from policies.policy_set import PolicySet
+from policies.words import dollars
 from quota.edges.common import (
     DATABASE_DEFAULT,
     FOUND,
@@ -35,6 +36,7 @@ from quota.edges.common import (
     print_json,
     say,
 )
+from quota.standings import Standing
 from quota.stores.opening import open_store
 from quota.version import ENGINE
 
@@ -114,12 +116,23 @@ def doctor(
 
 
 @db.command()
-def upgrade(database: Database = DATABASE_DEFAULT, as_json: AsJson = False) -> None:
+def upgrade(
+    database: Database = DATABASE_DEFAULT,
+    partitions: Annotated[
+        int,
+        typer.Option(
+            "--partitions",
+            metavar="N",
+            help="Make a new database on PostgreSQL with N hash partitions of each table of books.",
+        ),
+    ] = 0,
+    as_json: AsJson = False,
+) -> None:
     """Bring a database to this version's schema, or make a new one.
 
     [dim]Example: comptroller db upgrade --database sqlite:///comptroller.db[/dim]
     """
-    _migrated(database, "auto")
+    _migrated(database, "auto", partitions)
     _say_version(database, as_json=as_json)
 
 
@@ -141,9 +154,9 @@ def check_schema(database: Database = DATABASE_DEFAULT, as_json: AsJson = False)
     _say_version(database, as_json=as_json)
 
 
-def _migrated(database: str, how: str) -> None:
+def _migrated(database: str, how: str, partitions: int = 0) -> None:
     with closing(open_store(database)) as store:
-        store.migrate(how)
+        store.migrate(how, partitions=partitions)
 
 
 def _say_version(database: str, *, as_json: bool) -> None:
@@ -189,7 +202,14 @@ def _database(database: str, policies: str) -> tuple[list[tuple[str, str, str]],
     found.append((WARNING if many else OK, "expiry", f"{share} ({health.expired_share})"))
     lost = f"{health.denials_lost} denials could not be recorded"
     found.append((WARNING if health.denials_lost else OK, "denials", lost))
+    found += [(OK, "budget", _standing(budget)) for budget in health.budgets]
     return found, False
+
+
+def _standing(budget: Standing) -> str:
+    limit, leased = dollars(budget.limit_micro_usd), dollars(budget.leased_micro_usd)
+    held = f", {leased} leased to processes" if budget.leased_micro_usd else ""
+    return f"{budget.name}: {dollars(budget.spent_micro_usd)} of {limit} spent today{held}"
 
 
 def _seconds(text: str) -> int:

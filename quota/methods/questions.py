@@ -17,6 +17,7 @@ from quota.grants import Grant
 from quota.ids import parse_grant_id
 from quota.methods.leased import LeasedMethods
 from quota.prefilter.unbooked import parse_unbooked_id
+from quota.standings import Standing, standings
 from quota.sweeps import books_with_dues, overdue_holds, share_expired, sweep_book
 from quota.views import Balance
 
@@ -31,7 +32,8 @@ HEALTH_WINDOW: Final = timedelta(days=1)
 class Health:
     """Whether the parts work. `overdue_holds`: expired grants not yet written down, which a sweep would.
 
-    `expired_share`: of the grants that ended within the last day, the share that expired: work that never reported.
+    `budgets`: what each has spent today. `expired_share`: of the grants that ended within the last day, the share that
+    expired: work that never reported.
     """
 
     ok: bool
@@ -45,6 +47,7 @@ class Health:
     ended: int
     expired: int
     denials_lost: int
+    budgets: tuple[Standing, ...] = ()
     problem: str | None = None
 
     @property
@@ -157,11 +160,14 @@ class QuestionMethods(LeasedMethods):
         now, database, version, problem = self._clock(), "up", None, None
         overdue = ended = expired = lost = 0
         writable = False
+        budgets: tuple[Standing, ...] = ()
+        policies = self.policies
         try:
             with self._db.reading() as db:
                 version = schema.stored_version(db)
                 overdue, lost = overdue_holds(db, now), lost_denials(db)
                 ended, expired = share_expired(db, now - HEALTH_WINDOW)
+                budgets = tuple(standings(db, policies, now))
             with self._db.writing() as db:
                 # On a file that cannot be written, only a statement that would write is refused.
                 lock_book_by_id(db, 0)
@@ -169,7 +175,6 @@ class QuestionMethods(LeasedMethods):
         except ComptrollerError as error:
             problem = str(error)
             database = "down" if version is None else "not writable"
-        policies = self.policies
         return Health(
             ok=problem is None and version == schema.WANTED and self._policy_file.problem is None,
             database=database,
@@ -182,5 +187,6 @@ class QuestionMethods(LeasedMethods):
             ended=ended,
             expired=expired,
             denials_lost=lost,
+            budgets=budgets,
             problem=problem,
         )

@@ -147,6 +147,20 @@ def test_what_a_dead_process_holds_is_denied_until_its_lease_and_grace_are_over(
     assert used(alive.deny(account="v")) == 10_000_000
 
 
+def test_who_is_denied_for_what_others_hold_does_not_queue_for_the_days_row(opening, outside):
+    other, world = opening(capped(10)), opening(capped(10))
+    other.grant()
+    held = blocks(world)[0][2]
+    world.grant((10_000_000 - held) // CENT, account="v")
+    refused = world.deny(5, account="v")
+    with outside.transaction():
+        outside.execute("SELECT FROM comptroller.budget_day FOR UPDATE")
+        again = world.deny(5, account="v")
+    assert (again.reason, again.findings) == (refused.reason, refused.findings)
+    other.comptroller.close()
+    world.grant(5, account="v")
+
+
 def test_a_sweep_returns_what_dead_processes_hold(opening):
     dead, alive = opening(capped(1000)), opening(capped(1000))
     dead.grant()
@@ -263,6 +277,16 @@ def test_a_child_of_a_fork_leases_blocks_of_its_own(opening):
     assert world.comptroller._db.holder.name in str(
         world.rows("SELECT holder FROM comptroller_budget_block WHERE number = 2")
     )
+
+
+def test_health_says_what_budgets_have_spent_and_what_is_leased(opening):
+    world = opening(capped(1000, more=", small: {usd_per_day: 0.05}"))
+    world.grant(2)
+    all_of_it, small = world.comptroller.health().budgets
+    assert (all_of_it.name, all_of_it.spent_micro_usd) == ("all", 2 * CENT)
+    assert all_of_it.leased_micro_usd == 30 * CENT
+    assert (small.spent_micro_usd, small.leased_micro_usd) == (2 * CENT, 0)
+    assert small.limit_micro_usd == 5 * CENT
 
 
 # --- in the host's session ------------------------------------------------------------------------
