@@ -116,23 +116,12 @@ def doctor(
 
 
 @db.command()
-def upgrade(
-    database: Database = DATABASE_DEFAULT,
-    partitions: Annotated[
-        int,
-        typer.Option(
-            "--partitions",
-            metavar="N",
-            help="Make a new database on PostgreSQL with N hash partitions of each table of books.",
-        ),
-    ] = 0,
-    as_json: AsJson = False,
-) -> None:
+def upgrade(database: Database = DATABASE_DEFAULT, as_json: AsJson = False) -> None:
     """Bring a database to this version's schema, or make a new one.
 
     [dim]Example: comptroller db upgrade --database sqlite:///comptroller.db[/dim]
     """
-    _migrated(database, "auto", partitions)
+    _migrated(database, "auto")
     _say_version(database, as_json=as_json)
 
 
@@ -154,9 +143,9 @@ def check_schema(database: Database = DATABASE_DEFAULT, as_json: AsJson = False)
     _say_version(database, as_json=as_json)
 
 
-def _migrated(database: str, how: str, partitions: int = 0) -> None:
+def _migrated(database: str, how: str) -> None:
     with closing(open_store(database)) as store:
-        store.migrate(how, partitions=partitions)
+        store.migrate(how)
 
 
 def _say_version(database: str, *, as_json: bool) -> None:
