@@ -37,7 +37,7 @@ from quota.edges.common import (
     say,
 )
 from quota.standings import Standing
-from quota.stores.opening import open_store
+from quota.stores.opening import open_store, without_password
 from quota.version import ENGINE
 
 db = typer.Typer(help="The database's schema.", no_args_is_help=True, rich_markup_mode="rich")
@@ -116,12 +116,23 @@ def doctor(
 
 
 @db.command()
-def upgrade(database: Database = DATABASE_DEFAULT, as_json: AsJson = False) -> None:
+def upgrade(
+    database: Database = DATABASE_DEFAULT,
+    partitions: Annotated[
+        int,
+        typer.Option(
+            "--partitions",
+            metavar="N",
+            help="Make a new database on PostgreSQL with N hash partitions of each table of books.",
+        ),
+    ] = 0,
+    as_json: AsJson = False,
+) -> None:
     """Bring a database to this version's schema, or make a new one.
 
     [dim]Example: comptroller db upgrade --database sqlite:///comptroller.db[/dim]
     """
-    _migrated(database, "auto")
+    _migrated(database, "auto", partitions)
     _say_version(database, as_json=as_json)
 
 
@@ -143,9 +154,9 @@ def check_schema(database: Database = DATABASE_DEFAULT, as_json: AsJson = False)
     _say_version(database, as_json=as_json)
 
 
-def _migrated(database: str, how: str) -> None:
+def _migrated(database: str, how: str, partitions: int = 0) -> None:
     with closing(open_store(database)) as store:
-        store.migrate(how)
+        store.migrate(how, partitions=partitions)
 
 
 def _say_version(database: str, *, as_json: bool) -> None:
@@ -154,7 +165,7 @@ def _say_version(database: str, *, as_json: bool) -> None:
     if as_json:
         print_json({"ok": True, "version": WANTED})
     else:
-        say(f"{escaped(database)}: schema version {WANTED}")
+        say(f"{escaped(without_password(database))}: schema version {WANTED}")
 
 
 def _policies(path: str) -> tuple[str, str, str]:
@@ -179,8 +190,9 @@ def _database(database: str, policies: str) -> tuple[list[tuple[str, str, str]],
     except ComptrollerError as error:
         return [(WRONG, "database", str(error))], False
     writable = "writable" if health.writable else "not writable"
+    shown = without_password(database)
     found = [
-        (OK if health.ok else WRONG, "database", health.problem or f"{database}, {writable}"),
+        (OK if health.ok else WRONG, "database", health.problem or f"{shown}, {writable}"),
         (OK, "schema", f"version {health.schema_version}"),
     ]
     overdue = f"{health.overdue_holds} expired grants are not written yet"

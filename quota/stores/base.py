@@ -54,11 +54,13 @@ class Store(Forkable, ABC):
         return None
 
     @abstractmethod
-    def migrate(self, how: str) -> None:
+    def migrate(self, how: str, *, partitions: int = 0) -> None:
         """Bring the schema up to date (`auto`), or make sure that it is (`check`).
 
+        `partitions`: how many hash partitions the tables of books are made with; 0: none.
+
         Raises:
-            InvalidRequest: `how` is neither.
+            InvalidRequest: `how` is neither, or there can be no partitions here, or not so many.
             SchemaMismatch: the database has another schema.
             StoreUnavailable: the database cannot be opened or written.
         """

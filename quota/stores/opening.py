@@ -32,6 +32,14 @@ def open_store(database: str | Engine) -> Store:
     raise InvalidRequest(f"database `{kind}` is not supported: {USE_FILE}")
 
 
+def without_password(database: str) -> str:
+    """Return a database's URL as people may see it."""
+    try:
+        return make_url(database).render_as_string(hide_password=True)
+    except ArgumentError:
+        return database
+
+
 def _parsed(database: object) -> URL:
     try:
         return make_url(database)  # type: ignore[arg-type]

@@ -108,14 +108,14 @@ class PostgresStore(Store):
         self.engine.dispose(close=False)
         self._holder = Holder(self._holder.terms)
 
-    def migrate(self, how: str) -> None:
+    def migrate(self, how: str, *, partitions: int = 0) -> None:
         checked_how(how)
         with translated(), self.engine.connect() as plain:
             connection = plain.execution_options(isolation_level="READ COMMITTED")
             if how == "check":
                 schema.check(connection)
-            elif schema.current_version(connection) != schema.WANTED:
-                schema.upgrade(connection)
+            elif schema.current_version(connection) != schema.WANTED or partitions:
+                schema.upgrade(connection, partitions=partitions)
             connection.commit()
 
     @contextmanager

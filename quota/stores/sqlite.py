@@ -103,13 +103,13 @@ class SqliteStore(Store):
         """Return what lets threads take turns where a database in memory is one connection."""
         return threading.RLock() if isinstance(self.engine.pool, StaticPool) else nullcontext()
 
-    def migrate(self, how: str) -> None:
+    def migrate(self, how: str, *, partitions: int = 0) -> None:
         checked_how(how)
         with self._turn, translated(), self.engine.connect() as connection:
             if how == "check":
                 schema.check(connection)
                 return
-            if schema.current_version(connection) == schema.WANTED:
+            if schema.current_version(connection) == schema.WANTED and not partitions:
                 return
             connection.rollback()
             connection.begin()
@@ -117,7 +117,7 @@ class SqliteStore(Store):
             driver: Any = connection.connection.driver_connection
             if not driver.in_transaction:
                 connection.exec_driver_sql(BEGIN_WRITING)
-            schema.upgrade(connection)
+            schema.upgrade(connection, partitions=partitions)
             connection.commit()
 
     @contextmanager

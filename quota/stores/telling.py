@@ -42,8 +42,8 @@ class TellingStore(Store):
     def holder(self) -> Holder | None:
         return self.store.holder
 
-    def migrate(self, how: str) -> None:
-        self.store.migrate(how)
+    def migrate(self, how: str, *, partitions: int = 0) -> None:
+        self.store.migrate(how, partitions=partitions)
 
     def reading(self, **how: Any) -> AbstractContextManager[Db]:
         return self.store.reading(**how)
