@@ -42,6 +42,7 @@ if unbooked then
   n_unbooked = n_unbooked + 1
   for row = 1, #taken, 5 do
     taken[row] = number_of(taken[row])
+    if taken[row + 1] == 255 then taken[row + 1] = me end  -- who asks has a number by now
     rows_of[taken[row] * 256 + taken[row + 1]] = nil
   end
   for _, row in pairs(rows_of) do

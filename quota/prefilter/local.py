@@ -16,9 +16,11 @@ from typing import Final
 from policies.advice import advise
 from policies.decision import Decision
 from policies.errors import DeadlinePassed, IdempotencyConflict
+from policies.instants import micros
 from policies.policy_set import PolicySet
 from policies.state import History, OpenGrant
 from policies.waterfall import decide
+from policies.window import LONG_AGO
 from quota.ask import Ask
 from quota.forks import Forkable
 from quota.prefilter.compiler import Compiler
@@ -28,13 +30,22 @@ from quota.prefilter.prints import member_print, unbooked_print
 from quota.prefilter.unbooked import Ids, Unbooked
 
 ACCOUNTS_MOST: Final = 10_000
-GRANTS_SWEPT: Final = 1024
+ROWS_SWEPT: Final = 1024
 
 
 @dataclass(slots=True)
 class _Account:
     rates: dict[tuple[str, str | None], tuple[int, int]] = field(default_factory=dict)
     grants: dict[bytes, Unbooked] = field(default_factory=dict)
+    last: datetime = LONG_AGO
+
+    def sweep(self, now: datetime) -> None:
+        """Let go of what limits nothing any more."""
+        self.grants = {raw: kept for raw, kept in self.grants.items() if now < kept.expires_at}
+        at = micros(now)
+        self.rates = {
+            key: (tat, scale) for key, (tat, scale) in self.rates.items() if tat > at * scale
+        }
 
 
 class LocalLimits(Forkable):
@@ -66,9 +77,12 @@ class LocalLimits(Forkable):
         rules, request, circumstances, *_ = question
         raw = unbooked_print(ask.account, ask.key)
         with self._guard:
-            account = self._account(ask.account, now)
+            account = self._account(ask.account)
+            now = max(now, account.last)  # an account's time never runs backwards
+            if len(account.grants) + len(account.rates) > ROWS_SWEPT:
+                account.sweep(now)
             made = account.grants.get(raw)
-            if made is not None:
+            if made is not None and now < made.expires_at:
                 if made.question.mark != question.mark:
                     raise IdempotencyConflict(
                         f"key `{ask.key}` was used for another request of this account: use a new key"
@@ -83,6 +97,7 @@ class LocalLimits(Forkable):
                 made = account.grants[raw] = Unbooked(
                     raw, question, now, until, found=decision.findings
                 )
+                account.last = now
                 _keep_rates(account, decision)
                 return made
         advice = advise(policy_set, rules, request, circumstances, history, now)
@@ -105,15 +120,11 @@ class LocalLimits(Forkable):
                 account.grants[ids.print] = made
             return made, live
 
-    def _account(self, name: str, now: datetime) -> _Account:
+    def _account(self, name: str) -> _Account:
         account = self._accounts.setdefault(name, _Account())
         self._accounts.move_to_end(name)
         if len(self._accounts) > ACCOUNTS_MOST:
             self._accounts.popitem(last=False)
-        if len(account.grants) > GRANTS_SWEPT or not account.rates:
-            account.grants = {
-                raw: kept for raw, kept in account.grants.items() if now < kept.expires_at
-            }
         return account
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -14,14 +15,17 @@ from policies.instants import micros
 from policies.waterfall import decide
 from quota.prefilter.answers import Verdict
 from quota.prefilter.compiler import Compiler
-from quota.prefilter.packing import packed
+from quota.prefilter.packing import RETURNS, packed
 from quota.prefilter.prints import key_print, member_print, redis_key
 from quota.prefilter.script import script_text
 from quota.prefilter.unpacking import unpacked
+from tests.prefilter.blobs import UNCONFIRMED, rows_of
 from tests.prefilter.worlds import ACCOUNT, World, worlds
 
 SCRIPT = script_text()
 REACHED: Counter[str] = Counter()
+LIVES = timedelta(seconds=5)
+"""So long what SQL has not confirmed."""
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +63,22 @@ def asked(server: Any, world: World) -> list[Any] | None:
     )
 
 
+def noted(blob: bytes, world: World) -> Counter[str]:
+    """Return the units that the script has noted for the key it was asked about, by source."""
+    rows, own = rows_of(blob), key_print(ACCOUNT, "new")
+    (lease,) = (lease for lease in rows.leases if lease.print == own)
+    member = member_print(ACCOUNT, world.member)
+    assert (lease.expires_at, lease.member) == (world.now + LIVES, member)
+    assert lease.flags == UNCONFIRMED | RETURNS
+    names, found = Compiler(world.policy_set).names, Counter[str]()
+    for use in rows.uses:
+        if use.print == own:
+            assert (use.at, use.member) == (world.now, member)
+            assert use.paid == (names[use.source] == "credits")
+            found[names[use.source]] += use.units
+    return found
+
+
 @settings(max_examples=400, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(worlds())
 def test_the_script_passes_what_the_waterfall_grants_and_nothing_else(server, world):
@@ -76,6 +96,9 @@ def test_the_script_passes_what_the_waterfall_grants_and_nothing_else(server, wo
     due = any(lease.from_lots and lease.expires_at <= world.now for lease in world.state.leases)
     if decision.granted:
         assert verdict == Verdict.PASSED or due
+        if verdict == Verdict.PASSED:
+            taken = Counter(part.source for part in decision.allocations for _ in range(part.units))
+            assert noted(server.get(redis_key(ACCOUNT)), world) == taken
         return
     if due:
         assert verdict in (Verdict.DOUBTFUL, Verdict.PASSED)
