@@ -13,6 +13,8 @@ import pytest
 from redis.crc import key_slot
 
 from quota.redis import RedisUnavailable, ScriptFailed, open_async, open_sync
+from quota.redis.async_cluster import AsyncCluster
+from quota.redis.sync_cluster import SyncCluster
 from tests.redis.conftest import Connect
 from tests.redis.shells import BROKEN, COUNT, ECHO, PATIENT, Shell, a_turn
 from tests.servers import Cluster, ClusterAt
@@ -175,6 +177,28 @@ def test_a_slot_on_the_move_is_asked_for_on_both_sides(
     assert client.run_many(COUNT, [(key, [])] * 3) == [8, 9, 10]
     redis_cluster.finish_move(slot, target)
     assert client.run(COUNT, key) == 11
+
+
+def test_one_slot_that_has_moved_has_the_whole_map_asked_for(
+    connect: Connect, redis_cluster: ClusterAt, cluster_url: str
+):
+    clock = Clock()
+    client = connect(cluster_url, clock=clock)
+    target = redis_cluster.ports[0]
+    keys = [key for key in KEYS if redis_cluster.primary_of(key_slot(key)) != target][:2]
+    for key in keys:
+        client.run(COUNT, key)
+        redis_cluster.move_slot(key_slot(key), target)
+    clock.now += 1
+    client.run(COUNT, keys[0])
+
+    def is_known() -> bool:
+        client.run(COUNT, keys[0])  # an async client refreshes its map in the background
+        assert isinstance(client.client, SyncCluster | AsyncCluster)
+        owner = client.client._topology.owner(key_slot(keys[1]))
+        return owner is not None and owner.port == target
+
+    until(is_known)
 
 
 def test_slots_move_under_load_and_every_call_counts_once(

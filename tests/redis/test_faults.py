@@ -9,13 +9,14 @@ import contextlib
 import socket
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from quota.redis import RedisUnavailable, Script
+from quota.redis import RedisUnavailable, Script, SyncRedis
 from tests.redis.conftest import Connect
-from tests.redis.shells import COUNT, ECHO, SHORT, Shell
+from tests.redis.shells import COUNT, ECHO, SHORT, Shell, opened
 from tests.servers import Redis, RedisAt
 from tests.servers.proxy import Fault, Proxy
 
@@ -133,21 +134,61 @@ def test_a_connection_that_hangs_is_given_up_for_a_new_one(
     assert proxy.exchanges[-1].connection > connection
 
 
-def test_a_server_that_does_not_speak_as_redis_does_is_unavailable(connect: Connect):
+@contextlib.contextmanager
+def a_server_that(answers: Callable[[socket.socket], None]) -> Iterator[int]:
+    """A server that treats its one client as it likes; the context is its port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
-        def answer() -> None:
-            with listener.accept()[0] as one:
+        def serve() -> None:
+            with listener.accept()[0] as one, contextlib.suppress(OSError):
                 one.recv(1024)
-                one.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-                one.recv(1024)
+                answers(one)
 
-        thread = threading.Thread(target=answer)
+        thread = threading.Thread(target=serve)
         thread.start()
-        client = connect(f"redis://127.0.0.1:{listener.getsockname()[1]}")
+        yield listener.getsockname()[1]
+        thread.join()
+
+
+def test_a_server_that_does_not_speak_as_redis_does_is_unavailable(connect: Connect):
+    def answers(one: socket.socket) -> None:
+        one.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        one.recv(1024)
+
+    with a_server_that(answers) as port:
+        client = connect(f"redis://127.0.0.1:{port}")
         unavailable(client, unknown=True)
         client.close()
-        thread.join()
+
+
+def test_a_reply_that_trickles_in_is_late_all_the_same(connect: Connect):
+    def answers(one: socket.socket) -> None:
+        one.sendall(b"+")
+        one.settimeout(SHORT / 10)
+        while True:  # until the client hangs up
+            one.sendall(b"x")
+            with contextlib.suppress(TimeoutError):
+                if not one.recv(1024):
+                    return
+
+    with a_server_that(answers) as port:
+        client = connect(f"redis://127.0.0.1:{port}", SHORT)
+        assert unavailable(client, unknown=True) < GENEROUS
+        client.close()
+
+
+def test_a_server_that_repeats_the_password_in_its_error_is_not_quoted(connect: Connect):
+    def answers(one: socket.socket) -> None:
+        one.sendall(b"-ERR unknown command `AUTH`, with args beginning with: `secret`\r\n")
+        one.recv(1024)
+
+    with a_server_that(answers) as port:
+        client = connect(f"redis://:secret@127.0.0.1:{port}")
+        error = failure_of(client)
+        assert error
+        assert "AUTH" in str(error)
+        assert "secret" not in "".join(traceback.format_exception(error))
+        client.close()
 
 
 def test_a_name_that_nobody_knows_is_unavailable(connect: Connect):
@@ -203,6 +244,18 @@ def test_an_open_breaker_touches_no_network_and_then_lets_one_probe_through(
     assert client.states() == {"half-open"}
     until(lambda: works_after_waiting(client, clock))
     assert client.states() == {"closed"}
+
+
+def test_replies_that_all_come_too_late_open_it(connect: Connect, proxy: Proxy, clock: Clock):
+    client = connect(proxy.url, 0.1, clock=clock)
+    until(lambda: failure_of(client) is None)
+    proxy.delay_replies(0.15)
+    for _ in range(10):
+        assert failure_of(client)
+    assert client.states() == {"open"}
+    proxy.heal()
+    late = time.monotonic() + 0.5
+    until(lambda: works_after_waiting(client, clock) and time.monotonic() > late)
 
 
 def works_after_waiting(client: Shell, clock: Clock) -> bool:
@@ -267,13 +320,28 @@ def says_pong(client: Shell, clock: Clock) -> bool:
         return False
 
 
-def test_a_restart_that_nobody_saw_costs_no_call(connect: Connect, own_server: Redis, clock: Clock):
+def test_a_restart_costs_one_call_at_most(connect: Connect, own_server: Redis, clock: Clock):
     client = connect(own_server.url, clock=clock)
     client.run(COUNT, KEY)
+    if isinstance(client.client, SyncRedis):  # leave several connections idle
+        node = client.client._first
+        for line in [node._take() for _ in range(5)]:
+            node._give_back(line)
     own_server.restart()
-    clock.now += 1.5  # idle for a while: a sync client looks before it uses such a connection
-    until(lambda: says_pong(client, clock))
+    failure = failure_of(client)
+    assert failure is None or failure.outcome_unknown
+    assert failure_of(client) is None
+    assert client.states() == {"closed"}
+
+
+def test_a_connection_that_was_closed_while_idle_costs_no_call(own_server: Redis, clock: Clock):
+    """An event loop hears of it at once; a thread looks before it uses such a connection again."""
+    client = opened("sync", own_server.url, clock=clock)
+    client.run(COUNT, KEY)
+    own_server.restart()
+    clock.now += 1.5
     assert client.run(COUNT, KEY) == 1
+    client.close()
 
 
 def refuses_writes_without_replicas(server: RedisAt) -> None:

@@ -179,6 +179,22 @@ def test_a_loop_that_is_kept_busy_past_the_timeout_loses_no_call(redis_url: str)
     in_a_loop(busy, redis_url, timeout_seconds=0.2)
 
 
+def test_a_connection_that_hangs_is_closed_though_nobody_calls():
+    with Redis() as server:
+
+        async def hung(client: AsyncRedis) -> None:
+            await client.run(COUNT, KEY, [])
+            (pipe,) = client._node(client._target.addresses[0])._pipes
+            server.pause()
+            with pytest.raises(RedisUnavailable):
+                await client.run(COUNT, KEY, [])
+            assert not pipe.closed.done()
+            async with asyncio.timeout(PATIENT):
+                await pipe.closed
+
+        in_a_loop(hung, server.url, timeout_seconds=SHORT)
+
+
 def test_too_many_waiting_calls_are_refused_rather_than_piled_up(redis_url: str):
     async def flooded(client: AsyncRedis) -> None:
         await client.run(COUNT, KEY, [])

@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import threading
+import time
 import traceback
 import warnings
 from collections.abc import Callable
@@ -72,8 +73,9 @@ def test_more_threads_than_connections_share_them(redis_url: str, redis_server: 
     assert client.run(COUNT, KEY, []) == threads * 20 + 2
     assert connections(redis_server) <= CONNECTIONS
     client.close()
+    deadline = time.monotonic() + 20
     while connections(redis_server):
-        pass
+        assert time.monotonic() < deadline, redis_server.run("CLIENT", "LIST")
 
 
 def test_every_connection_busy_is_no_failure_of_redis(redis_url: str):
