@@ -391,6 +391,21 @@ def test_a_server_that_cannot_write_now_is_unavailable_and_has_applied_nothing(
     assert client.run(COUNT, KEY) == 2
 
 
+def test_after_readonly_the_next_call_goes_over_a_new_connection(
+    connect: Connect, own_server: Redis
+):
+    """The name in the URL may point to the new primary by now; an open connection never will."""
+    with Proxy(own_server.url) as proxy:
+        client = connect(proxy.url)
+        client.run(COUNT, KEY)
+        is_a_replica(own_server)
+        unavailable(client, unknown=False, match="READONLY")
+        lifted(own_server)
+        assert client.run(COUNT, KEY) == 2
+        assert proxy.exchanges[-1].connection == 1
+        client.close()
+
+
 def test_a_server_that_is_busy_with_a_script_is_unavailable(
     connect: Connect, own_server: Redis, clock: Clock
 ):
