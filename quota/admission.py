@@ -19,7 +19,7 @@ from policies.errors import DeadlinePassed, IdempotencyConflict, InvalidRequest
 from policies.policy_set import PolicySet
 from policies.state import BudgetRead, Read, Readings
 from quota.ask import Ask
-from quota.budgets import load_spent
+from quota.budgets import is_vouched_for, load_spent
 from quota.case import Look, all_reads, case_of, history_of, look_at, request_hash_of, state_of
 from quota.clock import Clock
 from quota.dues import post_dues
@@ -111,15 +111,19 @@ def _as_of(db: Db, looked: Look, book: BookState | None, now: datetime) -> Look 
     """Return what was looked at, as of now, if nothing that was read without the lock has changed; else None.
 
     The book vouches for all that belongs to it, the readings say until when time alone changes none of them, and
-    budgets, which all books share, are read again. The rules are then asked once more, for the instant that it is, and
-    for what budgets have spent by now.
+    budgets, which all books share, are read again, unless they are leased. The rules are then asked once more, for the
+    instant that it is, and for what budgets have spent by now.
     """
     case, state = looked.case, looked.state
     if not isinstance(state, Readings) or _place(looked.book) != _place(book):
         return None
     if not case.now <= now < state.steady_until:
         return None
-    budgets = [read for read in case.reads if isinstance(read, BudgetRead)]
+    budgets = [
+        read
+        for read in case.reads
+        if isinstance(read, BudgetRead) and not is_vouched_for(db, read, now)
+    ]
     spent: dict[Read, int] = {read: load_spent(db, read, now) for read in budgets}
     moved = any(state.read(read, now) != spent[read] for read in budgets)
     if case.now == now and not moved:

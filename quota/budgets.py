@@ -180,6 +180,12 @@ def load_spent(db: Db, read: BudgetRead, now: datetime) -> int:
     return _number(db.row(_SPENT, name=day[0], starts_at=day[1]))
 
 
+def is_vouched_for(db: Db, read: BudgetRead, now: datetime) -> bool:
+    """Whether the cap holds whatever others have spent meanwhile: a block will be charged, and was set aside before."""
+    charging: Charging | None = db.budgets
+    return charging is not None and (read.budget, read.window.bounds(now)[0]) not in charging.plain
+
+
 def charge_budgets(
     db: Db, policy_set: PolicySet, decision: Decision, now: datetime
 ) -> list[list[Any]]:

@@ -10,10 +10,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import decision, durable, history, peers, redis_front, verifying
+from tests.bench import budgets, decision, durable, history, peers, redis_front, verifying
 from tests.bench.rounds import Ratio
 
 ALL = {
+    "budgets": budgets.run,
     "decision": decision.run,
     "durable": durable.run,
     "history": history.run,

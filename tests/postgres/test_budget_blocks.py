@@ -12,10 +12,10 @@ from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
 from policies.policy_set import PolicySet
-from quota import Comptroller
+from quota import Comptroller, Denial, Grant
 from quota.budgets import Terms
 from quota.testing import FakeClock
-from tests.databases import a_database
+from tests.hosts.host import on_driver
 from tests.world import DAY, START, World, a_world, discrepancies, plan
 
 CENT = 10_000
@@ -29,12 +29,6 @@ Opening = Callable[..., World]
 
 def capped(usd_per_day: Any, *, sources: str = FREE, more: str = "") -> PolicySet:
     return plan(sources, more=f"budgets: {{all: {{usd_per_day: {usd_per_day}}}{more}}}")
-
-
-@pytest.fixture
-def database(tmp_path) -> Iterator[str]:
-    with a_database("postgresql", tmp_path) as url:
-        yield url
 
 
 @pytest.fixture
@@ -64,7 +58,7 @@ def blocks(world: World) -> list[Any]:
     )
 
 
-def used(decision: Any, budget: str = "all") -> int:
+def used(decision: Grant | Denial, budget: str = "all") -> int:
     return {found.policy: found.used for found in decision.findings}[budget]
 
 
@@ -292,8 +286,8 @@ def test_health_says_what_budgets_have_spent_and_what_is_leased(opening):
 # --- in the host's session ------------------------------------------------------------------------
 
 
-def test_what_the_host_rolls_back_was_never_spent(opening, database):
-    world, host = opening(capped(1000)), create_engine(database.replace("://", "+psycopg://", 1))
+def test_what_the_host_rolls_back_was_never_spent(opening, host):
+    world = opening(capped(1000))
     with Session(host) as session:
         world.grant(session=session)
         session.rollback()
@@ -302,15 +296,24 @@ def test_what_the_host_rolls_back_was_never_spent(opening, database):
         world.grant(session=session)
         world.grant(session=session)
         session.commit()
-    host.dispose()
     assert blocks(world) == [("all", 1, 16 * CENT, 2 * CENT)]
     assert days(world) == [("all", 0, 16 * CENT, 1)]
 
 
+def test_nobody_waits_for_a_block_that_another_transaction_is_charging(opening, host):
+    world = opening(capped(1000))
+    world.grant()
+    with Session(host) as session:
+        world.grant(account="v", session=session)
+        world.grant(account="w")
+        world.grant(account="x")
+        session.commit()
+    assert blocks(world) == [("all", 1, 16 * CENT, 2 * CENT), ("all", 2, 16 * CENT, 2 * CENT)]
+
+
 def test_in_a_hosts_session_on_its_only_connection_the_days_own_row_is_charged(database):
-    host = create_engine(
-        database.replace("://", "+psycopg://", 1), pool_size=1, max_overflow=0, pool_timeout=1
-    )
+    only = {"pool_size": 1, "max_overflow": 0, "pool_timeout": 1}
+    host = create_engine(on_driver(database, "psycopg"), **only)
     with a_world(capped(1000), database=host) as world:
         with Session(host) as session:
             world.grant(session=session)
@@ -326,14 +329,13 @@ def test_in_a_hosts_session_on_its_only_connection_the_days_own_row_is_charged(d
     host.dispose()
 
 
-def test_a_host_that_has_locked_a_day_does_not_wait_for_itself(opening, database):
-    world, host = opening(capped("0.05")), create_engine(database.replace("://", "+psycopg://", 1))
+def test_a_host_that_has_locked_a_day_does_not_wait_for_itself(opening, host):
+    world = opening(capped("0.05"))
     with Session(host) as session:
         for _ in range(5):
             world.grant(session=session)
         assert world.admit(session=session).reason == "budget_exhausted"
         session.commit()
-    host.dispose()
     assert days(world) == [("all", 5 * CENT, 0, 0)]
 
 
