@@ -16,6 +16,8 @@ from quota.stores.opening import open_store
 from tests.servers import shared_postgres
 
 KINDS = ("sqlite", "postgresql")
+PARTITIONED = "postgresql in partitions"
+PARTITIONS = 16
 
 
 def migrate(url: str) -> None:
@@ -24,9 +26,17 @@ def migrate(url: str) -> None:
         store.migrate("auto")
 
 
+def migrate_in_partitions(url: str) -> None:
+    """Make our tables on PostgreSQL, those of books in hash partitions."""
+    with closing(open_store(url)) as store:
+        store.migrate("auto", partitions=PARTITIONS)
+
+
 @contextmanager
 def a_database(kind: str, folder: Path, making: Any = migrate) -> Iterator[str]:
     """Yield the URL of a database of one's own. `making`: what makes its tables, by URL."""
+    if kind == PARTITIONED:
+        kind, making = "postgresql", migrate_in_partitions
     if kind == "postgresql":
         with shared_postgres().database(migrate=making) as url:
             yield url

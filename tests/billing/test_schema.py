@@ -10,10 +10,11 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import create_engine, inspect, text
+from sqlalchemy import create_engine, text
 from sqlalchemy.schema import CreateTable
 
 from billing import schema
+from billing.placement import VERSION_TABLE
 from billing.tables import Table
 from policies import PolicySet, SchemaMismatch
 from quota import Comptroller
@@ -31,7 +32,7 @@ def test_migrating_an_empty_database_gives_the_declared_tables_and_nothing_else(
     engine = migrated()
     with engine.connect() as connection:
         context = MigrationContext.configure(
-            connection, opts={"version_table": schema.VERSION_TABLE, "compare_type": True}
+            connection, opts={"version_table": VERSION_TABLE, "compare_type": True}
         )
         assert compare_metadata(context, Table.metadata) == []
 
@@ -56,23 +57,12 @@ def words(statement: str) -> list[str]:
     return [" ".join(line.replace('"', "").split()) for line in lines if line]
 
 
-def test_every_table_of_grants_is_keyed_by_book_first():
-    engine = migrated()
-    shared = {"asset", "account_name", "payment_reference", "policy_version"}
-    shared |= {"budget_day", "budget_block"}
-    outside = {"book", "denial", "denial_loss", "schema_version"}
-    for name in inspect(engine).get_table_names():
-        if name.removeprefix("comptroller_") in shared | outside:
-            continue
-        assert inspect(engine).get_pk_constraint(name)["constrained_columns"][0] == "book_id", name
-
-
 def test_a_database_of_a_later_version_is_refused(tmp_path):
     url = f"sqlite:///{tmp_path / 'books.db'}"
     Comptroller.open(PolicySet.unlimited(), url).close()
     engine = create_engine(url)
     with engine.begin() as connection:
-        connection.execute(text(f"UPDATE {schema.VERSION_TABLE} SET version_num = '9999'"))
+        connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '9999'"))
     engine.dispose()
     with pytest.raises(SchemaMismatch, match="9999"):
         Comptroller.open(PolicySet.unlimited(), url)
