@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.redis.shells import PATIENT, Shell, opened
+from tests.redis.trouble import Clock
 
 Connect = Callable[..., Shell]
 
@@ -24,3 +25,8 @@ def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
             return shell
 
         yield connected
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
