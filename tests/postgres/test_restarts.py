@@ -95,13 +95,13 @@ def test_a_session_that_ends_in_the_middle_of_a_grant_leaves_nothing(books):
 
         def be_cut_off() -> None:
             with comptroller._db.writing() as db:
-                db.driver_sql("INSERT INTO comptroller.asset VALUES ('XXX', 2)")
+                db.driver_sql("INSERT INTO comptroller.asset VALUES ('AAA', 2)")
                 outside.execute(TERMINATE)
-                db.driver_sql("INSERT INTO comptroller.asset VALUES ('YYY', 2)")
+                db.driver_sql("INSERT INTO comptroller.asset VALUES ('BBB', 2)")
 
         with pytest.raises(StoreUnavailable):
             be_cut_off()
-        found = outside.execute("SELECT code FROM comptroller.asset WHERE code IN ('XXX', 'YYY')")
+        found = outside.execute("SELECT code FROM comptroller.asset WHERE code IN ('AAA', 'BBB')")
         assert found.fetchall() == []
         assert comptroller.admit(account="u", operation="clip", key="k")
 
