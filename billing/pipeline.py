@@ -8,7 +8,7 @@ but none goes unseen: `close` waits for everything.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 from typing import Any, cast
@@ -19,8 +19,8 @@ from psycopg.rows import tuple_row
 from sqlalchemy import Dialect
 from sqlalchemy.pool import PoolProxiedConnection
 
-from billing.batch import Batched
-from billing.sql import NUMBERED, Db, Row, Statement
+from billing.batch import Batched, Part
+from billing.sql import NUMBERED, Compiled, Db, Question, Row, Statement
 
 
 def open_db(driver: PoolProxiedConnection, dialect: Dialect, *, ours: bool) -> Db:
@@ -29,6 +29,10 @@ def open_db(driver: PoolProxiedConnection, dialect: Dialect, *, ours: bool) -> D
         has_pipeline = ours and psycopg.Pipeline.is_supported()
         return Pipelined(driver, dialect) if has_pipeline else Psycopg(driver, dialect)
     return Batched(driver, dialect) if dialect.paramstyle == NUMBERED else Db(driver, dialect)
+
+
+_Answer = tuple[Compiled, Any]
+"""A statement that was sent, and the cursor that its rows come to."""
 
 
 class Psycopg(Batched):
@@ -50,13 +54,15 @@ class Psycopg(Batched):
 class Pipelined(Psycopg):
     """One connection of psycopg within one transaction, which waits for an answer only where one is wanted."""
 
-    __slots__ = ("_context", "_pipeline", "_sender")
+    __slots__ = ("_answers", "_context", "_expected", "_pipeline", "_sender")
 
     def __init__(self, driver: PoolProxiedConnection, dialect: Dialect) -> None:
         """Work on a connection. Whoever hands it over begins and ends the transaction."""
         super().__init__(driver, dialect)
         connection = cast("psycopg.Connection[Any]", driver.driver_connection)
         self._sender = self._new_cursor()
+        self._expected: Sequence[Question] = ()
+        self._answers: dict[Any, _Answer] = {}
         self._context = connection.pipeline()
         self._pipeline = self._context.__enter__()
 
@@ -64,23 +70,30 @@ class Pipelined(Psycopg):
         if text.startswith("ROLLBACK"):
             self._forget()
         self._send()
+        self._answers.clear()
         self._sender.execute(text)
 
     def count(self, statement: Statement, /, **values: Any) -> int:
         self._send()
+        self._answers.clear()
         compiled = statement.compiled(self._kind, self.dialect)
         self._cursor.execute(compiled.text, compiled.parameters(values))
         self._pipeline.sync()
         return int(self._cursor.rowcount)
 
-    def rows_of(self, *asked: tuple[Statement, Mapping[str, Any]]) -> list[list[Row]]:
+    def rows(self, statement: Statement, /, **values: Any) -> list[Row]:
+        return self.rows_of((statement, values))[0]
+
+    def rows_of(self, *asked: Question) -> list[list[Row]]:
         self._send()
-        waiting = []
-        for statement, values in asked:
-            compiled, cursor = statement.compiled(self._kind, self.dialect), self._new_cursor()
-            cursor.execute(compiled.text, compiled.parameters(values))
-            waiting.append((compiled, cursor))
-        return [compiled.converted(cursor.fetchall()) for compiled, cursor in waiting]
+        answers = [self._answer(each) for each in asked]
+        for each in self._expected:
+            self._answers[_known_by(each)] = self._asked(each)
+        self._expected = ()
+        return [compiled.converted(cursor.fetchall()) for compiled, cursor in answers]
+
+    def ahead(self, *asked: Question) -> None:
+        self._expected = asked
 
     def flush(self) -> None:
         self._send()
@@ -95,8 +108,27 @@ class Pipelined(Psycopg):
             self._sender.close()
             super().close()
 
+    def _answer(self, question: Question) -> _Answer:
+        known = self._answers.pop(_known_by(question), None) if self._answers else None
+        return self._asked(question) if known is None else known
+
+    def _asked(self, question: Question) -> _Answer:
+        statement, values = question
+        compiled, cursor = statement.compiled(self._kind, self.dialect), self._new_cursor()
+        cursor.execute(compiled.text, compiled.parameters(values))
+        return compiled, cursor
+
+    def _queue(self, part: Part, values: Sequence[Any]) -> None:
+        self._answers.clear()  # they are from before this
+        super()._queue(part, values)
+
     def _execute(self, text: str, values: list[Any]) -> None:
         self._sender.execute(text, values)
+
+
+def _known_by(question: Question) -> Any:
+    statement, values = question
+    return statement, frozenset(values.items())
 
 
 def numbered(dialect: Dialect) -> Dialect:

@@ -58,6 +58,10 @@ class Statement:
         return compiled
 
 
+Question = tuple[Statement, Mapping[str, Any]]
+"""A statement that returns rows, and its values."""
+
+
 def kind_of(dialect: Dialect) -> str:
     """Return what tells dialects apart whose statements have different texts: the database, driver and parameters."""
     return f"{dialect.name}+{dialect.driver}:{dialect.paramstyle}"
@@ -266,9 +270,15 @@ class Db:
         rows = self.rows(statement, **values)
         return rows[0] if rows else None
 
-    def rows_of(self, *asked: tuple[Statement, Mapping[str, Any]]) -> list[list[Row]]:
+    def rows_of(self, *asked: Question) -> list[list[Row]]:
         """Run several statements, one after the other, and return the rows of each."""
         return [self.rows(statement, **values) for statement, values in asked]
+
+    def ahead(self, *asked: Question) -> None:
+        """Say what will be asked next, so that it can travel with the first of it and cost no wait of its own.
+
+        Changes no answer: what is said here and not asked is lost, and whatever is written makes it be asked anew.
+        """
 
     def flush(self) -> None:
         """Wait until everything has been run: on some databases `run` only queues it (billing.batch)."""

@@ -6,8 +6,10 @@ moved, since everything that was read belongs to the book; otherwise what fell d
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 from sqlalchemy import bindparam, select
@@ -20,11 +22,20 @@ from policies.policy_set import PolicySet
 from policies.state import BudgetRead, Read, Readings
 from quota.ask import Ask
 from quota.budgets import is_vouched_for, load_spent
-from quota.case import Look, all_reads, case_of, history_of, look_at, request_hash_of, state_of
+from quota.case import (
+    Look,
+    all_reads,
+    case_of,
+    history_of,
+    look_at,
+    questions_of,
+    request_hash_of,
+    state_of,
+)
 from quota.clock import Clock
 from quota.dues import post_dues
 from quota.granting import Granted, write_grant
-from quota.load import load_picture
+from quota.load import Picture, load_picture
 from quota.tables import GRANTS
 from quota.versions import stored
 
@@ -52,11 +63,7 @@ def look(
         IdempotencyConflict: the key was used for another request.
     """
     book = read_book(db, ask.account) if snapshot else lock_book(db, ask.account)
-    found = _replayed(db, policy_set, ask, book)
-    if found is not None:
-        return found
-    picture = None if book is None else load_picture(db, book)
-    return look_at(db, case_of(policy_set, ask, picture, now))
+    return _looked(db, policy_set, ask, book, now, partial(load_picture, db))
 
 
 def advice_for(db: Db, looked: Look) -> Advice:
@@ -83,11 +90,10 @@ def admit(
     now = clock() if book is None else max(clock(), book.at)
     looked = None if looked is None else _as_of(db, looked, book, now)
     if looked is None:
-        found = _replayed(db, policy_set, ask, book)
-        if found is not None:
+        found = _looked(db, policy_set, ask, book, now, lambda book: post_dues(db, book, now))
+        if isinstance(found, Found):
             return found
-        picture = None if book is None else post_dues(db, book, now)
-        looked = look_at(db, case_of(policy_set, ask, picture, now))
+        looked = found
     if not looked.decision.granted:
         if book is not None:
             save_book(db, book)
@@ -105,6 +111,37 @@ def admit(
     if not isinstance(looked.state, Readings):
         raise TypeError("a grant is decided on numbers, after what was due has been posted")
     return write_grant(db, book, looked, looked.state)
+
+
+def _looked(
+    db: Db,
+    policy_set: PolicySet,
+    ask: Ask,
+    book: BookState | None,
+    now: datetime,
+    picture_of: Callable[[BookState], Picture],
+) -> Found | Look:
+    """Return the grant that the key has already brought, or decide on what the book says now.
+
+    Raises:
+        InvalidRequest: the plan, the operation or an attribute is unknown or not allowed.
+        IdempotencyConflict: the key was used for another request.
+    """
+    if book is None:
+        return look_at(db, case_of(policy_set, ask, None, now))
+    wrong, case = None, None
+    try:
+        case = case_of(policy_set, ask, Picture(book, (), ()), now)
+        db.ahead(*questions_of(case, book))
+    except InvalidRequest as error:
+        wrong = error
+    # A known key comes first: what it has brought is there, whatever the policy file has become since.
+    found = _replayed(db, policy_set, ask, book)
+    if found is not None:
+        return found
+    if case is None:
+        raise wrong or TypeError("a request is one, or it is wrong")
+    return look_at(db, replace(case, picture=picture_of(book)))
 
 
 def _as_of(db: Db, looked: Look, book: BookState | None, now: datetime) -> Look | None:
@@ -139,20 +176,18 @@ def _place(book: BookState | None) -> tuple[int, int, bytes] | None:
     return None if book is None else (book.id, book.seq, book.head)
 
 
-def _replayed(db: Db, policy_set: PolicySet, ask: Ask, book: BookState | None) -> Found | None:
+def _replayed(db: Db, policy_set: PolicySet, ask: Ask, book: BookState) -> Found | None:
     """Return the grant that this key has already brought, if there is one.
 
     Raises:
         IdempotencyConflict: it was brought by another request.
     """
-    if book is None:
-        return None
     row = db.row(_BY_KEY, book_id=book.id, key_hash=book.hashed("key", ask.key))
     if row is None:
         return None
     number, request_hash, version = row
     # The request is normalised as it was then: a default that changed since makes no other request of it.
-    then = policy_set if version == policy_set.version else stored(db, version)
+    then = stored(db, version, policy_set)
     try:
         attributes = then.request(ask.operation, ask.attributes, None, consent=False).attributes
     except InvalidRequest:

@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from sqlalchemy import bindparam, func, select, update
 
-from billing.sql import Db, Row, Statement, insert_once, insert_or_add
+from billing.sql import Db, Question, Row, Statement, insert_once, insert_or_add
 from policies.decision import Decision
 from policies.errors import AccountBusy
 from policies.instants import micros
@@ -178,6 +178,11 @@ def load_spent(db: Db, read: BudgetRead, now: datetime) -> int:
         taken = {"holder": holder.name, "ended": ended}
         return _number(db.row(_TAKEN, name=day[0], starts_at=day[1], **taken))
     return _number(db.row(_SPENT, name=day[0], starts_at=day[1]))
+
+
+def spent_question(read: BudgetRead, now: datetime) -> Question:
+    """Return what `load_spent` asks, where the day's own row is not the one to be charged."""
+    return _SPENT, {"name": read.budget, "starts_at": read.window.bounds(now)[0]}
 
 
 def is_vouched_for(db: Db, read: BudgetRead, now: datetime) -> bool:

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from billing.books import BookState
-from billing.sql import Db
+from billing.sql import Db, Question
 from policies.decision import Decision
 from policies.policy_set import PolicySet
 from policies.request import AttributeValue, Circumstances, Request
 from policies.rules import Ruleset
-from policies.state import History, Read, State
+from policies.state import BudgetRead, History, Read, State, UsageRead
 from policies.table import spelled
 from policies.waterfall import decide
 from quota.ask import Ask
-from quota.load import Picture, empty_history, empty_readings, load_history, load_readings
+from quota.budgets import spent_question
+from quota.load import (
+    Picture,
+    empty_history,
+    empty_readings,
+    load_history,
+    load_readings,
+    picture_questions,
+    usage_question,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +79,17 @@ def case_of(policy_set: PolicySet, ask: Ask, picture: Picture | None, now: datet
     reads = rules.reads(request, circumstances)
     attributes = request.attributes
     return Case(ask, policy_set, picture, now, rules, request, circumstances, attributes, reads)
+
+
+def questions_of(case: Case, book: BookState) -> Iterator[Question]:
+    """Yield what deciding this case will ask, if nothing is due on the book."""
+    yield from picture_questions(book)
+    usage = [read for read in case.reads if isinstance(read, UsageRead)]
+    if usage:
+        yield usage_question(book.id, usage, case.now)
+    for read in case.reads:
+        if isinstance(read, BudgetRead):
+            yield spent_question(read, case.now)
 
 
 def look_at(db: Db, case: Case) -> Look:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from sqlalchemy import bindparam, func, select
 
 from billing.draft import Line
-from billing.sql import Db, Statement
+from billing.sql import Db, Question, Statement
 from policies.errors import InvalidRequest
 from policies.policy_set import PolicySet
 from policies.units import gpu_micro_usd
@@ -47,13 +47,19 @@ def price_gpu(
     return gpu_micro_usd(gpu_seconds, source.gpu(name).usd_per_hour)
 
 
+def booked_question(book_id: int, grant_no: int) -> Question:
+    """Return what `debit_overrun` asks first."""
+    return _BOOKED, {"book_id": book_id, "grant_no": grant_no}
+
+
 def debit_overrun(db: Db, locked: Locked, then: PolicySet, more_micro_usd: int) -> list[list[Any]]:
     """Debit what the known cost goes over the estimate to the budgets that took the estimate.
 
     An expired grant's estimate, posted as unreported, is no known cost: budgets took it before.
     """
     grant = locked.grant
-    row = db.row(_BOOKED, book_id=grant.book_id, grant_no=grant.number) or (0,)
+    booked, values = booked_question(grant.book_id, grant.number)
+    row = db.row(booked, **values) or (0,)
     before = max(int(row[0]), grant.gpu_cost_micro_usd)
     over = int(row[0]) + more_micro_usd - before
     if over <= 0:

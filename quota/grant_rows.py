@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from sqlalchemy import bindparam, select
 
-from billing.sql import Db, Row, Statement
+from billing.sql import Db, Question, Row, Statement
 from policies.decision import Allocation
 from policies.errors import UnknownGrant
 from quota.grants import Status
@@ -131,6 +131,12 @@ def load_grant(db: Db, book_id: int, number: int) -> GrantFacts:
         cost,
         parts,
     )
+
+
+def grant_questions(book_id: int, number: int) -> tuple[Question, Question]:
+    """Return what `load_grant` and `load_ended` ask."""
+    values = {"book_id": book_id, "number": number}
+    return (_GRANT, values), (_ENDING, values)
 
 
 def load_ended(db: Db, book_id: int, number: int) -> Ended | None:

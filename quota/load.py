@@ -17,7 +17,7 @@ from sqlalchemy import bindparam, func, literal_column, select
 
 from billing.books import BookState
 from billing.lots import Lot
-from billing.sql import Db, Row, Statement
+from billing.sql import Db, Question, Row, Statement
 from billing.tables import LINES, LOT_BALANCES, LOTS
 from policies.state import (
     BudgetRead,
@@ -151,6 +151,20 @@ def load_picture(db: Db, book: BookState) -> Picture:
     )
 
 
+def picture_questions(book: BookState) -> Iterator[Question]:
+    """Yield what `load_picture` will ask."""
+    holds, lots = every_picture_question(book.id)
+    if book.grants:
+        yield holds
+    if book.lots:
+        yield lots
+
+
+def every_picture_question(book_id: int) -> tuple[Question, Question]:
+    """Return what `load_picture` may ask of a book that is not known yet."""
+    return (_HOLDS, {"book_id": book_id}), (_OPEN_LOTS, {"book_id": book_id})
+
+
 def load_holds(db: Db, book_id: int) -> tuple[HoldView, ...]:
     """Load a book's open grants, in order of their numbers."""
     return tuple(map(HoldView._make, db.rows(_HOLDS, book_id=book_id)))
@@ -201,6 +215,21 @@ def load_usage(
     """
     if not reads:
         return [], FOREVER
+    statement, values = usage_question(book_id, reads, now)
+    row = db.row(statement, **values) or ()
+    totals, steady_until = [], FOREVER
+    for index, read in enumerate(reads):
+        total, oldest = row[2 * index : 2 * index + 2]
+        if read.window.since(now) == values[f"since_{index}"]:
+            steady_until = min(steady_until, _steady_until(read, oldest, now))
+        else:
+            total, steady_until = total + _doubtful(db, book_id, read, now), now
+        totals.append(int(total))
+    return totals, steady_until
+
+
+def usage_question(book_id: int, reads: Sequence[UsageRead], now: datetime) -> Question:
+    """Return what `load_usage` asks of some windows."""
     shapes: list[tuple[int, bool, str]] = []
     values: dict[str, Any] = {"book_id": book_id}
     for index, read in enumerate(reads):
@@ -211,16 +240,7 @@ def load_usage(
             values[f"member_{index}"] = read.member
         if read.measure == "spend":
             values[f"currency_{index}"] = read.currency
-    row = db.row(_sums(tuple(shapes)), **values) or ()
-    totals, steady_until = [], FOREVER
-    for index, read in enumerate(reads):
-        total, oldest = row[2 * index : 2 * index + 2]
-        if read.window.since(now) == values[f"since_{index}"]:
-            steady_until = min(steady_until, _steady_until(read, oldest, now))
-        else:
-            total, steady_until = total + _doubtful(db, book_id, read, now), now
-        totals.append(int(total))
-    return totals, steady_until
+    return _sums(tuple(shapes)), values
 
 
 def _steady_until(read: UsageRead, oldest: datetime | None, now: datetime) -> datetime:

@@ -10,13 +10,13 @@ from typing import Any, Literal
 
 from billing.books import BookState, lock_book_by_id, save_book
 from billing.draft import Draft
-from billing.sql import Db
+from billing.sql import Db, Question
 from policies.errors import UnknownGrant
 from quota.clock import Clock
 from quota.dues import post_dues
-from quota.grant_rows import Ended, GrantFacts, load_ended, load_grant
+from quota.grant_rows import Ended, GrantFacts, grant_questions, load_ended, load_grant
 from quota.ids import grant_id
-from quota.load import HoldView, Picture
+from quota.load import HoldView, Picture, every_picture_question
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +46,15 @@ class Locked:
         return next(hold for hold in self.picture.holds if hold.grant_no == self.grant.number)
 
 
-def lock_grant(db: Db, ids: tuple[int, int], clock: Clock) -> Locked:
+def lock_grant(db: Db, ids: tuple[int, int], clock: Clock, *ahead: Question) -> Locked:
     """Lock a grant's book, read the clock, post what is due, and load the grant.
+
+    `ahead`: what will be asked after that.
 
     Raises:
         UnknownGrant: there is none of that id.
     """
+    db.ahead(*every_picture_question(ids[0]), *grant_questions(*ids), *ahead)
     book = lock_book_by_id(db, ids[0])
     if book is None or ids[1] > book.grants:
         raise UnknownGrant(f"there is no grant `{grant_id(*ids)}`")

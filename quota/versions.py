@@ -32,12 +32,14 @@ def is_stored(db: Db, version: str) -> bool:
     return bool(db.rows(_HAS, version=version))
 
 
-def stored(db: Db, version: str) -> PolicySet:
-    """Return the policy set of a version.
+def stored(db: Db, version: str, today: PolicySet | None = None) -> PolicySet:
+    """Return the policy set of a version. `today`: the one in force, which need not be read if it is that.
 
     Raises:
         InvalidRequest: it was never used here.
     """
+    if today is not None and version == today.version:
+        return today
     row = db.row(_READ, version=version)
     if row is None:
         raise InvalidRequest(f"policy version `{version:.16}` was never used in this database")

@@ -11,6 +11,7 @@ from billing.sql import Db
 from policies.errors import GrantEnded, InvalidRequest
 from quota import lifecycle, views
 from quota.ask import checked_attributes, name, text
+from quota.gpu_costs import booked_question
 from quota.grants import Ending, Grant, Status
 from quota.ids import grant_id, parse_grant_id
 from quota.locked import Report, lock_grant
@@ -113,8 +114,8 @@ class GrantMethods(Methods):
         attempt, gpu = text(attempt, "attempt", most=100), _gpu(gpu)
         today = self.policies
         with self._db.writing(session) as db:
-            locked = lock_grant(db, ids, self._clock)
-            then = stored(db, locked.grant.policy_version)
+            locked = lock_grant(db, ids, self._clock, booked_question(*ids))
+            then = stored(db, locked.grant.policy_version, today)
             return lifecycle.book_attempt(
                 db, locked, then, today, gpu_seconds=spent, gpu=gpu, attempt=attempt
             )
@@ -141,7 +142,7 @@ class GrantMethods(Methods):
         locked = lock_grant(db, ids, self._clock)
         if locked.ended is not None:
             return locked.ended.status
-        then = stored(db, locked.grant.policy_version)
+        then = stored(db, locked.grant.policy_version, self.policies)
         grant = views.view_grant(db, locked.book, locked.grant, locked.now)
         expires_at, started_at = lifecycle.renew(db, locked, then, by=by)
         return replace(grant, expires_at=expires_at, started_at=started_at)
@@ -157,8 +158,9 @@ class GrantMethods(Methods):
 
     def _finished(self, db: Db, ids: tuple[int, int], report: Report) -> Ending:
         today = self.policies
-        locked = lock_grant(db, ids, self._clock)
-        return lifecycle.finish(db, locked, stored(db, locked.grant.policy_version), today, report)
+        locked = lock_grant(db, ids, self._clock, booked_question(*ids))
+        then = stored(db, locked.grant.policy_version, today)
+        return lifecycle.finish(db, locked, then, today, report)
 
 
 def settled_report(gpu_seconds: object, gpu: object, delivered: object) -> Report:
