@@ -17,6 +17,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Dialect
 from sqlalchemy.pool import PoolProxiedConnection
 
+from billing.arrays import arrays
 from billing.sql import Compiled, Db, Row, Statement
 
 PARTS_MAX: Final = 32
@@ -56,8 +57,7 @@ class Batched(Db):
     def run_each(self, statement: Statement, each: Sequence[Mapping[str, Any]], /) -> None:
         compiled = statement.compiled(self._kind, self.dialect)
         if len(each) > 1 and _go_together(compiled, each):
-            rows = map(compiled.parameters, each)
-            self._queue(_multiple(compiled), [*map(list, zip(*rows, strict=True))])
+            self._queue(_multiple(compiled), self._columns(compiled, each))
         else:
             for values in each:
                 self.run(statement, **values)
@@ -86,6 +86,12 @@ class Batched(Db):
         self._parts.append(part)
         self._values += values
         (self._added if part.adds else self._changed).update(part.tables)
+
+    def _columns(self, compiled: Compiled, each: Sequence[Mapping[str, Any]]) -> list[Any]:
+        """Return the rows' columns, as arrays of the database."""
+        if self.dialect.driver == "psycopg":
+            return [*arrays(compiled, each)]
+        return [*map(list, zip(*map(compiled.parameters, each), strict=True))]
 
     def _send(self) -> None:
         if self._parts:

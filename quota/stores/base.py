@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
+from datetime import timedelta
 from typing import Final, Protocol
 
 from sqlalchemy import Dialect, Engine
@@ -85,8 +86,12 @@ class Store(Forkable, ABC):
         """
 
     @abstractmethod
-    def writing(self, session: object = None, *, waits: bool = True) -> AbstractContextManager[Db]:
-        """Open a transaction that writes, or a savepoint in the host's. `waits`: for a lock that somebody else holds.
+    def writing(
+        self, session: object = None, *, waits: bool | timedelta = True
+    ) -> AbstractContextManager[Db]:
+        """Open a transaction that writes, or a savepoint in the host's.
+
+        `waits`: whether for a lock that somebody else holds; a length of time: no longer than that.
 
         Raises:
             InvalidRequest: the session is no SQLAlchemy session, or an AsyncSession without AsyncComptroller.
@@ -94,6 +99,9 @@ class Store(Forkable, ABC):
             StaleTransaction: the host's transaction had read before it wrote.
             StoreUnavailable: the database cannot be written.
         """
+
+    def tell(self, db: Db) -> None:
+        """Tell whoever listens what one of several who shared a transaction has written, once that is committed."""
 
     @abstractmethod
     def wait_for_writers(self) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from typing import Any, Final
 
 import psycopg
@@ -33,7 +34,7 @@ from quota.stores.postgres_joined import LIMIT, Joined, joined
 
 BEGIN_READING: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 BEGIN_WRITING: Final = "BEGIN ISOLATION LEVEL READ COMMITTED"
-NOT_WAITING: Final = "SET LOCAL lock_timeout = 1"
+MILLISECOND: Final = timedelta(milliseconds=1)
 UNHURRIED: Final = (
     "SET LOCAL statement_timeout = 0",
     "SET LOCAL idle_in_transaction_session_timeout = 0",
@@ -149,7 +150,7 @@ class PostgresStore(Store):
             db.driver_sql("COMMIT")
 
     @contextmanager
-    def writing(self, session: object = None, *, waits: bool = True) -> Iterator[Db]:
+    def writing(self, session: object = None, *, waits: bool | timedelta = True) -> Iterator[Db]:
         if session is not None:
             with (
                 translated(joined=True),
@@ -163,8 +164,9 @@ class PostgresStore(Store):
             self._connection() as connection,
             self._begun(connection, BEGIN_WRITING) as db,
         ):
-            if not waits:
-                db.driver_sql(NOT_WAITING)
+            if waits is not True:
+                most = max(1, (waits or MILLISECOND) // MILLISECOND)  # 0 would be for ever
+                db.driver_sql(f"SET LOCAL lock_timeout = {most}")
             yield db
             db.driver_sql("COMMIT")
 

@@ -12,6 +12,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from datetime import timedelta
 from typing import Any, Final
 
 from sqlalchemy import URL, Engine, create_engine, event
@@ -27,6 +28,7 @@ from quota.forks import abandon
 from quota.stores.base import SAVEPOINT, HostsOwn, Store, checked_how, checked_session, same_kind
 
 BUSY_SECONDS: Final = 10
+MILLISECOND: Final = timedelta(milliseconds=1)
 POOL_SIZE: Final = 8
 POOL_OVERFLOW: Final = 24
 BUSY_SNAPSHOT: Final = 517
@@ -145,7 +147,7 @@ class SqliteStore(Store):
                 transaction.db.close()
 
     @contextmanager
-    def writing(self, session: object = None, *, waits: bool = True) -> Iterator[Db]:
+    def writing(self, session: object = None, *, waits: bool | timedelta = True) -> Iterator[Db]:
         if session is not None:
             with translated(), _joined(checked_session(session)) as db:
                 yield db
@@ -159,13 +161,15 @@ class SqliteStore(Store):
                 db.close()
 
     @contextmanager
-    def _begun(self, how: str, *, waits: bool = True) -> Iterator[PoolProxiedConnection]:
+    def _begun(
+        self, how: str, *, waits: bool | timedelta = True
+    ) -> Iterator[PoolProxiedConnection]:
         """Take a driver's connection from the pool and begin a transaction. What is not committed is rolled back."""
         driver = self.engine.raw_connection()
         try:
             with (
                 nullcontext() if self.owns_engine else _guarded(driver),
-                nullcontext() if waits else _impatient(driver),
+                nullcontext() if waits is True else _impatient(driver, waits or timedelta(0)),
             ):
                 driver.cursor().execute(how)
                 try:
@@ -282,12 +286,12 @@ def _guarded(driver: PoolProxiedConnection) -> Iterator[None]:
 
 
 @contextmanager
-def _impatient(driver: PoolProxiedConnection) -> Iterator[None]:
-    """Let a connection not wait for locks while we use it."""
+def _impatient(driver: PoolProxiedConnection, most: timedelta) -> Iterator[None]:
+    """Let a connection not wait longer than this for locks while we use it."""
     cursor = driver.cursor()
     cursor.execute("PRAGMA busy_timeout")
     (usual,) = cursor.fetchone() or (0,)
-    cursor.execute("PRAGMA busy_timeout=0")
+    cursor.execute(f"PRAGMA busy_timeout={most // MILLISECOND}")
     try:
         yield
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Final, Protocol
 
 from sqlalchemy import event
@@ -55,10 +56,13 @@ class TellingStore(Store):
         self._tell(session, transaction.db)
 
     @contextmanager
-    def writing(self, session: object = None, *, waits: bool = True) -> Iterator[Db]:
+    def writing(self, session: object = None, *, waits: bool | timedelta = True) -> Iterator[Db]:
         with self.store.writing(session, waits=waits) as db:
             yield db
         self._tell(session, db)
+
+    def tell(self, db: Db) -> None:
+        self._tell(None, db)
 
     def wait_for_writers(self) -> None:
         self.store.wait_for_writers()
