@@ -23,7 +23,17 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from quota.ask import checked_ask
 from quota.engine import Comptroller
 from quota.forks import Forkable
-from quota.grants import Decision, Grant
+from quota.grants import Decision, Denial, Grant
+from quota.group_commit.queue import GroupCommit
+from quota.group_commit.works import (
+    Admission,
+    Work,
+    extending,
+    goes_on,
+    releasing,
+    settling,
+    starting,
+)
 from quota.methods.base import HostSession
 from quota.methods.requests import REASON_FAILED, started_job
 from quota.prefilter.aio import AsyncFront
@@ -65,15 +75,36 @@ def awaited(
     return call
 
 
+def grouped(
+    method: Callable[Concatenate[Comptroller, P], T],
+    work_of: Callable[Concatenate[Comptroller, P], Work | None],
+) -> Callable[Concatenate[AsyncComptroller, P], Awaitable[T]]:
+    """Return the same as `awaited`, for calls that may share a transaction. `work_of`: what one does in it."""
+    single = awaited(method)
+
+    @wraps(method)
+    async def call(self: AsyncComptroller, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        if self._group is None or kwargs.get("session") is not None:
+            return await single(self, *args, **kwargs)
+        work = work_of(self.sync, *args, **kwargs)
+        if work is None:
+            return await single(self, *args, **kwargs)
+        answer: T = await self._group.make(work, partial(method, self.sync, *args, **kwargs))
+        return answer
+
+    return call
+
+
 class AsyncComptroller(Forkable):
     """A Comptroller for asyncio: the same methods, awaited. `session=` takes the host's own AsyncSession.
 
     A call that is cancelled goes on in its thread: what it grants can be found by its key, or expires.
     """
 
-    def __init__(self, sync: Comptroller) -> None:
+    def __init__(self, sync: Comptroller, *, group_commit: bool = True) -> None:
         """Use `AsyncComptroller.open`, or hand over a Comptroller to share."""
         self.sync: Final = sync
+        self._group_commit: Final = group_commit
         self._redis: Final = None if sync._front is None else AsyncFront(sync._front)  # noqa: SLF001 - one thing, two faces
         self.after_fork()
         self.starts_anew_in_children()
@@ -81,6 +112,7 @@ class AsyncComptroller(Forkable):
     def after_fork(self) -> None:
         """Make new threads: those of a parent are not in its child."""
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="comptroller")
+        self._group = GroupCommit(self.sync._db, self._threads) if self._group_commit else None  # noqa: SLF001 - see above
 
     @classmethod
     def open(
@@ -90,8 +122,12 @@ class AsyncComptroller(Forkable):
         redis: str | None = None,
         clock: Clock | None = None,
         migrate: Literal["auto", "check"] = "auto",
+        *,
+        group_commit: bool = True,
     ) -> Self:
         """Open the books, as `Comptroller.open` does. May be awaited, or used with `async with`.
+
+        `group_commit`: whether calls that are under way at the same time share transactions.
 
         Raises:
             PolicyError: the policy file has errors; `problems` lists all of them.
@@ -99,7 +135,8 @@ class AsyncComptroller(Forkable):
             SchemaMismatch: the database has another schema.
             StoreUnavailable: the database cannot be opened.
         """
-        return cls(Comptroller.open(policies, database, redis, clock, migrate))
+        comptroller = Comptroller.open(policies, database, redis, clock, migrate)
+        return cls(comptroller, group_commit=group_commit)
 
     def __await__(self) -> Generator[Any, None, Self]:
         return self._self().__await__()
@@ -122,6 +159,8 @@ class AsyncComptroller(Forkable):
         """Write what waits, and close our connections. The host's engine stays open."""
         if self._redis is not None:
             await self._redis.close()
+        if self._group is not None:
+            await self.in_thread(self._group.close)
         await self.in_thread(self.sync.close)
         self._threads.shutdown(wait=False)
 
@@ -171,15 +210,23 @@ class AsyncComptroller(Forkable):
         told = None if self._redis is None else await self._redis.decide(self.policies, ask)
         if isinstance(told, Grant):
             return told
-        return await self._decided(ask, told, session=session)
+        if isinstance(told, Denial):
+            self.sync._record(told)  # noqa: SLF001 - see above
+            return told
+        if self._group is None or session is not None or not goes_on(told):
+            return await self._decided(ask, told, session=session)
+        work = Admission(self.sync, ask, told)
+        alone = partial(Comptroller._decided, self.sync, ask, told)  # noqa: SLF001 - see above
+        decision: Decision = await self._group.make(work, alone)
+        return decision
 
     _decided = awaited(Comptroller._decided)  # noqa: SLF001 - see above
     estimate = awaited(Comptroller.estimate)
 
-    start = awaited(Comptroller.start)
-    extend = awaited(Comptroller.extend)
-    settle = awaited(Comptroller.settle)
-    release = awaited(Comptroller.release)
+    start = grouped(Comptroller.start, starting)
+    extend = grouped(Comptroller.extend, extending)
+    settle = grouped(Comptroller.settle, settling)
+    release = grouped(Comptroller.release, releasing)
     add_gpu_cost = awaited(Comptroller.add_gpu_cost)
 
     set_plan = awaited(Comptroller.set_plan)

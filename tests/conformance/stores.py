@@ -7,7 +7,7 @@ from pathlib import Path
 
 from policies.policy_set import PolicySet
 from quota.testing import FakeClock
-from tests.conformance import fronts, servers
+from tests.conformance import batches, fronts, servers
 from tests.conformance.driver import (
     Awaited,
     AwaitedFiled,
@@ -46,4 +46,9 @@ STORES: dict[str, Callable[[PolicySet, Path, FakeClock], Driver]] = {
     "redis, postgresql, joined": fronts.ServedJoinedFronted,
     "cluster, postgresql": fronts.ServedClustered,
     "cluster that lags, postgresql, async": fronts.ServedAwaitedLagging,
+    "memory, batches": batches.InBatches,
+    "file, batches": batches.FiledInBatches,
+    "postgresql, batches": batches.ServedInBatches,
+    "redis, file, batches": batches.FiledFrontedInBatches,
+    "redis, postgresql, batches": batches.ServedFrontedInBatches,
 }

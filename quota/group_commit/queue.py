@@ -1,0 +1,136 @@
+"""Who is made at once, who waits, and when a batch begins. Safe for several threads, each with an event loop.
+
+A call that finds nothing under way is made at once, as if there were no group commit. Those that arrive meanwhile wait
+together and are the next batch: so none waits for longer than a transaction, and a busy engine makes larger batches
+rather than longer queues.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
+from contextvars import copy_context
+from typing import Any, Final
+
+from quota.group_commit.batch import Call, run_batch
+from quota.group_commit.works import Work
+from quota.stores.base import Store
+
+CALLS_MAX: Final = 64
+"""How many calls share a transaction at most: more would save little, and keep the first of them waiting."""
+
+log: Final = logging.getLogger("comptroller.group_commit")
+
+
+class Waiting:
+    """A call under way, and who waits for it. `alone`: makes it as if there were no group commit."""
+
+    __slots__ = ("alone", "call", "error", "future", "loop", "result")
+
+    def __init__(self, work: Work, alone: Callable[[], Any]) -> None:
+        self.call = Call(work, copy_context())
+        self.alone = alone
+        self.loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[Any] = self.loop.create_future()
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def make(self, how: Callable[[], Any]) -> None:
+        """Keep what this returns or raises."""
+        try:
+            self.result = how()
+        except BaseException as error:  # noqa: BLE001 - whoever waits for it shall have it, whatever it is
+            self.error = error
+
+    def tell(self) -> None:
+        """Tell who waits, if anybody still does. Runs in their event loop."""
+        if self.future.done():
+            return
+        if self.error is None:
+            self.future.set_result(self.result)
+        else:
+            self.future.set_exception(self.error)
+
+
+class GroupCommit:
+    """Gathers the calls of one AsyncComptroller. A call that is cancelled while it waits is not made."""
+
+    def __init__(self, store: Store, threads: Executor) -> None:
+        """Keep books in `store`. `threads`: where calls are made alone."""
+        self._store, self._threads = store, threads
+        self._batches = ThreadPoolExecutor(1, thread_name_prefix="comptroller-batch")
+        self._guard = threading.Condition()
+        self._queue: deque[Waiting] = deque()
+        self._under_way = 0
+        self._is_batching = self._is_closing = False
+
+    async def make(self, work: Work, alone: Callable[[], Any]) -> Any:
+        """Make a call, with others or `alone`, and return its answer or raise its error."""
+        waiting = Waiting(work, alone)
+        with self._guard:
+            if self._under_way and not self._is_closing:
+                self._queue.append(waiting)
+                if not self._is_batching:
+                    self._batches.submit(self._run)
+                    self._is_batching = True
+            else:
+                self._threads.submit(self._make_alone, waiting)
+            self._under_way += 1
+        return await waiting.future
+
+    def close(self) -> None:
+        """Wait until nothing is under way any more."""
+        with self._guard:
+            self._is_closing = True
+            self._guard.wait_for(lambda: not self._under_way)
+        self._batches.shutdown()
+
+    def _run(self) -> None:
+        """Make batches until nobody waits."""
+        while True:
+            with self._guard:
+                batch = [self._queue.popleft() for _ in range(min(CALLS_MAX, len(self._queue)))]
+                if not batch:
+                    self._is_batching = False
+                    return
+            wanted = [each for each in batch if not each.future.cancelled()]
+            try:
+                if len(wanted) > 1:
+                    run_batch(self._store, [each.call for each in wanted])
+            except Exception:
+                # Whatever it was: each of them will see when it is made alone.
+                log.exception("a batch could not be made")
+            for each in wanted:
+                if each.call.is_done:
+                    each.make(each.call.answer)
+                else:
+                    self._threads.submit(self._make_alone, each)
+            self._end([each for each in batch if each.call.is_done or each not in wanted])
+
+    def _make_alone(self, waiting: Waiting) -> None:
+        if not waiting.future.cancelled():
+            waiting.make(lambda: waiting.call.context.run(waiting.alone))
+        self._end([waiting])
+
+    def _end(self, ended: Iterable[Waiting]) -> None:
+        """Tell those who wait for these calls: every event loop once."""
+        by_loop: dict[asyncio.AbstractEventLoop, list[Waiting]] = defaultdict(list)
+        for each in ended:
+            by_loop[each.loop].append(each)
+        for loop, waiting in by_loop.items():
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(_tell, waiting)
+        with self._guard:
+            self._under_way -= sum(map(len, by_loop.values()))
+            if not self._under_way:
+                self._guard.notify_all()
+
+
+def _tell(waiting: Iterable[Waiting]) -> None:
+    for each in waiting:
+        each.tell()
