@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
+from quota.prefilter.front import Front
 from tests.servers.fixtures import (  # noqa: F401 - pytest finds them here, for every test below
     cluster_url,
     database_url,
@@ -18,6 +19,9 @@ from tests.servers.fixtures import (  # noqa: F401 - pytest finds them here, for
     redis_server,
     redis_url,
 )
+
+# What Redis refuses of our script is a mistake of ours: users are answered by SQL, tests fail.
+Front.raises_mistakes = True
 
 PROJECT = Path(__file__).resolve().parent.parent
 

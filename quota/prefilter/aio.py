@@ -7,7 +7,7 @@ from typing import Final
 from policies.policy_set import PolicySet
 from quota.ask import Ask
 from quota.prefilter.front import Answer, Front
-from quota.redis import RedisUnavailable, open_async
+from quota.redis import RedisUnavailable, ScriptFailed, open_async
 
 
 class AsyncFront:
@@ -34,6 +34,8 @@ class AsyncFront:
             return front.answer(policy_set, ask, done.value, epoch)
         except RedisUnavailable:
             return front.without(policy_set, ask)
+        except ScriptFailed as error:
+            return front.mistaken(policy_set, ask, error)
 
     async def close(self) -> None:
         """Close our connections."""

@@ -6,10 +6,11 @@ are limits only this process's own.
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, ClassVar, Final, Literal, TypeVar
 
 from policies.errors import StoreUnavailable
 from policies.instants import micros
@@ -28,7 +29,7 @@ from quota.prefilter.unbooked import (
     grant_of,
     unbooked_steps,
 )
-from quota.redis import RedisUnavailable, Script, SyncRedis
+from quota.redis import RedisUnavailable, Script, ScriptFailed, SyncRedis
 from quota.stores.base import Store
 
 Answer = Grant | Denial | Passed | AskSql | Refused
@@ -39,8 +40,14 @@ TIMEOUT: Final = 100_000
 """Microseconds within which Redis answers, or is not asked any more."""
 
 
+log: Final = logging.getLogger("comptroller.redis")
+
+
 class Front:
     """Redis as one Comptroller uses it. Safe for several threads."""
+
+    raises_mistakes: ClassVar[bool] = False
+    """Whether a request fails where Redis refuses the script: set by our own tests."""
 
     def __init__(
         self,
@@ -84,6 +91,18 @@ class Front:
             return self.answer(policy_set, ask, self._drive(self.steps(policy_set, ask)), epoch)
         except RedisUnavailable:
             return self.without(policy_set, ask)
+        except ScriptFailed as error:
+            return self.mistaken(policy_set, ask, error)
+
+    def mistaken(self, policy_set: PolicySet, ask: Ask, error: ScriptFailed) -> Answer:
+        """Go on without Redis where it refuses what we ask: a mistake of ours, or of whoever set it up.
+
+        SQL answers as well, so that no request fails for it; but it is said aloud, and tests raise it.
+        """
+        if self.raises_mistakes:
+            raise error
+        log.error("redis refuses our script, and is not asked: %s", error)
+        return self.without(policy_set, ask)
 
     def steps(self, policy_set: PolicySet, ask: Ask) -> Steps[Passed | AskSql | Refused | Unbooked]:
         """Return the steps of deciding a request: in Redis alone, or before SQL does."""
@@ -156,6 +175,8 @@ class Front:
             self.redis.command("PING")
         except RedisUnavailable as error:
             return f"away: {error}"
+        except ScriptFailed as error:
+            return f"refuses us: {error}"
         return "up"
 
     def close(self) -> None:
