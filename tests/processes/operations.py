@@ -67,6 +67,14 @@ _OF_BOOKS: Final = {
     "payment_reference": "book_id, origin, reference, lot_no",
 }
 
+_SPENT: Final = """
+SELECT name, starts_at, spent_micro_usd + coalesce((
+    SELECT sum(block.spent_micro_usd) FROM comptroller_budget_block AS block
+    WHERE block.name = of_day.name AND block.starts_at = of_day.starts_at
+), 0) FROM comptroller_budget_day AS of_day
+"""
+"""What is leased and not spent changes nothing that the books say."""
+
 
 def state(comptroller: Comptroller) -> State:
     """Return all that the books say, apart from what is random: salts, and what is hashed with them.
@@ -80,5 +88,5 @@ def state(comptroller: Comptroller) -> State:
             for table, columns in _OF_BOOKS.items()
             for row in raw(db, f"SELECT {columns} FROM comptroller_{table} ORDER BY 1, 2")
         ]
-        spent = raw(db, "SELECT name, starts_at, spent_micro_usd FROM comptroller_budget_day")
-        return [*found, *(["budget_day", *row] for row in spent)]
+        spent = [["budget", *row] for row in raw(db, _SPENT) if row[-1]]
+        return [*found, *spent]
