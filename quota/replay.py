@@ -29,7 +29,7 @@ from quota.engine import Comptroller
 from quota.grants import Ending, Grant
 from quota.replay_books import BookTotals, book_totals, has_grants
 from quota.scratch import scratch
-from quota.stores.opening import open_store
+from quota.stores.opening import open_store, without_password
 from quota.traces import Row, Status
 
 FAILED: Final = "failed"
@@ -182,8 +182,9 @@ def replay(
         with Comptroller.open(policy_set, store.engine, redis=redis, clock=clock) as comptroller:
             with store.reading() as db:
                 if has_grants(db):
+                    shown = without_password(str(database))
                     raise InvalidRequest(
-                        f"the database `{database}` holds grants already: replay into an empty one"
+                        f"the database `{shown}` holds grants already: replay into an empty one"
                     )
             run = _Replay(comptroller, policy_set, clock, name, plan, skip_invalid=skip_invalid)
             run.run(rows, progress)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import signal
-import sqlite3
 import threading
 from contextlib import closing
 from typing import Annotated, Final
@@ -98,7 +97,7 @@ def doctor(
     """
     python = f"Python {platform.python_version()}"
     findings: list[tuple[str, str, str]] = [
-        (OK, "version", f"comptroller {ENGINE}, {python}, SQLite {sqlite3.sqlite_version}"),
+        (OK, "version", f"comptroller {ENGINE}, {python}"),
         _policies(policies),
     ]
     found, down = _database(database, policies)
@@ -181,8 +180,9 @@ def _policies(path: str) -> tuple[str, str, str]:
 def _database(database: str, policies: str) -> tuple[list[tuple[str, str, str]], bool]:
     """Return what was found about the database, and whether it cannot be reached."""
     try:
-        with opened(database, policies) as comptroller:
+        with opened(database, policies) as comptroller, closing(open_store(database)) as store:
             health = comptroller.health()
+            server = "" if health.problem else store.server()
     except (StoreUnavailable, InvalidRequest) as error:
         return [(WRONG, "database", str(error))], isinstance(error, StoreUnavailable)
     except PolicyError:
@@ -192,7 +192,11 @@ def _database(database: str, policies: str) -> tuple[list[tuple[str, str, str]],
     writable = "writable" if health.writable else "not writable"
     shown = without_password(database)
     found = [
-        (OK if health.ok else WRONG, "database", health.problem or f"{shown}, {writable}"),
+        (
+            OK if health.ok else WRONG,
+            "database",
+            health.problem or f"{shown}, {server}, {writable}",
+        ),
         (OK, "schema", f"version {health.schema_version}"),
     ]
     overdue = f"{health.overdue_holds} expired grants are not written yet"
