@@ -142,7 +142,9 @@ def _settings(arena: Arena) -> list[Settings]:
     for number, (lanes, awaited) in enumerate(LANES):
         names = tuple(f"w{number}{'abc'[lane]}" for lane in range(lanes))
         url = database.url if database else arena.database
-        settings = Settings(arena.seed, str(arena.folder), url, redis.url, names, slot, awaited)
+        settings = Settings(
+            arena.seed, str(arena.folder), url, redis.url, names, slot, number + 1, awaited
+        )
         found.append(settings)
         slot += lanes
     return found

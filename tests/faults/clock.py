@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Final
 
 SLOTS: Final = 64
+DOOMED: Final = 63
+"""The place of the number, from 1 on, of the worker that is to die when it has been granted something."""
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND: Final = timedelta(microseconds=1)
 

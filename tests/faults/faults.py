@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from quota.redis.breaker import FAILURES, FIRST_WAIT_SECONDS
+from tests.faults.clock import DOOMED
 from tests.faults.outcomes import Outcome
 from tests.servers import Redis
 from tests.servers.process import READY_SECONDS, until
@@ -89,9 +90,23 @@ def nobody_gets_through(arena: Arena) -> Iterator[None]:
 def exchanges_suffer(
     arena: Arena, way: Callable[[Arena], Proxy], fault: Fault, probability: float
 ) -> Iterator[None]:
-    """The same happens to exchanges as chance will have it, and all connections are cut at the end."""
+    """The same happens to exchanges as chance will have it, and all connections are cut at the end.
+
+    Where something was lost, so is all that follows on that connection: TCP leaves no holes.
+    """
     proxy = way(arena)
-    proxy.sometimes(fault, probability)
+    silent = set[int]()
+
+    def rule(exchange: Exchange) -> Fault | None:
+        if exchange.connection in silent:
+            return fault
+        if exchange.random.random() >= probability:
+            return None
+        if fault.lost != "nothing":
+            silent.add(exchange.connection)
+        return fault
+
+    proxy.follow(rule)
     try:
         yield
     finally:
@@ -229,6 +244,18 @@ def worker_is_killed(arena: Arena) -> Iterator[None]:
 
 
 @contextmanager
+def worker_dies_after_a_commit(arena: Arena) -> Iterator[None]:
+    """What it was granted is in the books, and nobody was told."""
+    worker = arena.rng.choice(arena.crew.workers)
+    arena.crew.expect_end(worker)
+    arena.board[DOOMED] = worker.settings.number
+    yield
+    arena.board[DOOMED] = 0
+    arena.crew.kill(worker)
+    arena.crew.restart(worker)
+
+
+@contextmanager
 def all_workers_are_killed(arena: Arena) -> Iterator[None]:
     """All at once, as when the machine restarts; and others at once."""
     for worker in arena.crew.workers:
@@ -243,6 +270,8 @@ REDIS: Final[dict[str, Block]] = {
     "redis killed, empty again": redis_is_killed,
     "redis flushed": redis_is_flushed,
     "scripts flushed": scripts_are_forgotten,
+}
+REDIS_WAY: Final[dict[str, Block]] = {
     "redis unreachable": nobody_gets_through,
     "redis replies lost": _redis(LOST, 0.15),
     "redis replies lost, connections cut": _redis(LOST_AND_CUT, 0.15),
@@ -252,11 +281,13 @@ REDIS: Final[dict[str, Block]] = {
 DATABASE: Final[dict[str, Block]] = {
     "database killed": database_is_killed,
     "database away for a minute": database_is_away,
+    "database connections reset": connections_are_reset,
+}
+DATABASE_WAY: Final[dict[str, Block]] = {
     "database replies lost, connections cut": _database(LOST_AND_CUT, 0.04),
     "database requests lost, connections cut": _database(UNSENT_AND_CUT, 0.04),
     "database commits lost": commits_are_lost,
     "database replies slow": _database(Fault(delay_seconds=SLOW_SECONDS), 0.2),
-    "database connections reset": connections_are_reset,
 }
 CLUSTER: Final[dict[str, Block]] = {
     "primary killed, failover": primary_is_killed,
@@ -265,16 +296,17 @@ CLUSTER: Final[dict[str, Block]] = {
 }
 WORKERS: Final[dict[str, Block]] = {
     "worker killed": worker_is_killed,
+    "worker dies after a commit": worker_dies_after_a_commit,
     "all workers killed": all_workers_are_killed,
 }
-BRINGS: Final[dict[Outcome, str]] = {
-    Outcome.HOST_LOST: "database commits lost",
-    Outcome.LOST_REPLY: "database commits lost",
-    Outcome.UNAVAILABLE: "database away for a minute",
-    Outcome.LOST_WRITES: "failover with lost writes",
-    Outcome.LOCAL: "redis unreachable",
-    Outcome.BREAKER_OPEN: "redis unreachable",
-    Outcome.REBUILT: "redis flushed",
+BRINGS: Final[dict[Outcome, tuple[str, ...]]] = {
+    Outcome.HOST_LOST: ("database commits lost",),
+    Outcome.LOST_REPLY: ("database commits lost", "worker dies after a commit"),
+    Outcome.UNAVAILABLE: ("database away for a minute",),
+    Outcome.LOST_WRITES: ("failover with lost writes",),
+    Outcome.LOCAL: ("redis unreachable",),
+    Outcome.BREAKER_OPEN: ("redis unreachable", "primary killed, failover"),
+    Outcome.REBUILT: ("redis flushed", "cluster flushed"),
 }
-"""Which fault comes again where an outcome was not reached."""
-EVERY: Final = REDIS | DATABASE | CLUSTER | WORKERS
+"""Which faults come again where an outcome was not reached."""
+EVERY: Final = REDIS | REDIS_WAY | DATABASE | DATABASE_WAY | CLUSTER | WORKERS

@@ -64,7 +64,8 @@ class Worker:
 
     def kill(self) -> None:
         """End it as a crash does, whatever it is in the middle of."""
-        self._process.send(signal.SIGKILL)
+        if self.running:
+            self._process.send(signal.SIGKILL)
         self._ended()
 
     def close(self) -> list[str]:
@@ -125,11 +126,15 @@ class Crew:
         for worker in self.workers:
             worker.go(self._goal)
 
-    def kill(self, worker: Worker) -> None:
-        """End a worker as a crash does. The others are waited for, until it is started again."""
+    def expect_end(self, worker: Worker) -> None:
+        """From now on a worker may end. The others are waited for, until it is started again."""
         if worker not in self._killed:
-            worker.kill()
             self._killed.append(worker)
+
+    def kill(self, worker: Worker) -> None:
+        """End a worker as a crash does."""
+        self.expect_end(worker)
+        worker.kill()
 
     def restart(self, worker: Worker) -> None:
         """Start a worker again that was killed; it does what is left to do."""

@@ -26,6 +26,7 @@ class Outcome(Enum):
     UNAVAILABLE = "store unavailable"
     ROLLED_BACK = "host rolled back a grant"
     HOST_LOST = "host's commit lost"
+    STALE = "denied on stale news, within the bound"
     LOST_WRITES = "lost writes of redis"
 
 

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from datetime import timedelta
-from itertools import cycle
+from itertools import chain, cycle
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -36,6 +36,8 @@ MORE_ROUNDS: Final = 6
 STEPS: Final = tuple(timedelta(seconds=each) for each in (0.2, 1, 4, 11, 25, 45))
 PAUSES: Final = tuple(timedelta(minutes=each) for each in (0, 6, 45, 700))
 REPLAYS: Final = 10
+EXHAUSTED_BY: Final = 20
+"""Requests: these accounts have less than that many times what is asked for."""
 
 
 def survive(
@@ -43,28 +45,28 @@ def survive(
     folder: Path,
     *,
     database: Literal["sqlite", "postgresql"],
-    faults: Iterable[str],
+    faults: Sequence[Iterable[str]],
     must: Iterable[Outcome],
     cluster: bool = False,
-    at_once: int = 1,
 ) -> None:
-    """Run a scenario: `faults`, so many `at_once`; `must`: outcomes that it fails without.
+    """Run a scenario: `faults`, one of each list at once; `must`: outcomes that it fails without.
 
     Raises:
         AssertionError: something was wrong, or an outcome was never reached.
     """
     with an_arena(folder, seed=SEED, database=database, cluster=cluster) as arena:
-        wanted, order = list(must), list(faults)
-        arena.rng.shuffle(order)
-        rounds = ROUNDS or -(-len(order) // at_once)
-        turns = cycle(order)
+        wanted, lists = list(must), [list(each) for each in faults]
+        for each in lists:
+            arena.rng.shuffle(each)
+        rounds = ROUNDS or max(map(len, lists))
+        turns, possible = [cycle(each) for each in lists], set(chain(*lists))
         for number in range(rounds + MORE_ROUNDS):
             missing = _missing(arena, wanted)
             if arena.wrong or (number >= rounds and not missing):
                 break
-            again = {BRINGS.get(each, "") for each in missing} & set(order)
-            in_turn = [next(turns) for _ in range(at_once)]
-            _round(arena, sorted(again) if number >= rounds and again else in_turn)
+            again = sorted(possible & set(chain(*(BRINGS.get(each, ()) for each in missing))))
+            in_turn = [next(each) for each in turns]
+            _round(arena, again[:1] if number >= rounds and again else in_turn)
         _finish(arena, title, wanted)
 
 
@@ -116,6 +118,8 @@ def _is_warm(arena: Arena) -> bool:
 
 def _nobody_stays_denied(arena: Arena, plain: Comptroller, fronted: Comptroller) -> None:
     """After the documented bound Redis denies nobody whom SQL alone would grant; nor does it change another answer."""
+    for account, units in (("free", 3), ("paid", 9)):
+        _news_are_lost(arena, plain, fronted, account, units)
     arena.clock.advance(CREDITS_FRESH + MICROSECOND)
     _same_answers(arena, plain, fronted, "paid")
     arena.clock.advance(FRESH - CREDITS_FRESH)
@@ -127,6 +131,26 @@ def _nobody_stays_denied(arena: Arena, plain: Comptroller, fronted: Comptroller)
     assert fronted._front is not None
     if set(fronted._front.redis.states.values()) != {"closed"}:
         arena.wrong.append("long after all faults, Redis is not asked")
+
+
+def _news_are_lost(
+    arena: Arena, plain: Comptroller, fronted: Comptroller, account: str, units: int
+) -> None:
+    """Let Redis know that nothing is left, then free it all without a word, as one does who dies after his commit."""
+    assert fronted._front is not None
+    granted = []
+    for _ in range(EXHAUSTED_BY):
+        answer = _ask(arena, fronted, "clip", account, {"n": units})
+        if isinstance(answer, Grant):
+            granted.append(answer)
+        elif answer.decided_by == "redis":
+            break
+        fronted._front.news.flush()
+    for grant in granted:
+        plain.release(grant.id, reason="failed")
+    plain.add_credits(account, units=units, reference=f"unheard-{len(arena.asked)}")
+    denied = _ask(arena, fronted, "clip", account, {"n": units})
+    arena.reached[Outcome.STALE] += not denied and denied.decided_by == "redis"
 
 
 def _same_answers(arena: Arena, plain: Comptroller, fronted: Comptroller, account: str) -> None:

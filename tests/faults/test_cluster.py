@@ -25,6 +25,6 @@ def test_guarantee_exact_a_cluster_fails_over_and_loses_writes_in_mid_load(tmp_p
         tmp_path,
         database="sqlite",
         cluster=True,
-        faults=CLUSTER,
+        faults=[CLUSTER],
         must=MUST,
     )

@@ -4,30 +4,30 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.faults.faults import DATABASE
+from tests.faults.faults import DATABASE, DATABASE_WAY
 from tests.faults.outcomes import Outcome
 from tests.faults.scenario import survive
 
-MUST = frozenset(
-    {
-        Outcome.UNAVAILABLE,
-        Outcome.LOST_REPLY,
-        Outcome.ROLLED_BACK,
-        Outcome.HOST_LOST,
-        Outcome.UNDONE,
-        Outcome.REPLAYED,
-        Outcome.EXPIRED,
-        Outcome.DENIED_BY_REDIS,
-        Outcome.DENIED_BY_SQL,
-    }
-)
+AWAY = frozenset({Outcome.UNAVAILABLE, Outcome.UNDONE, Outcome.EXPIRED, Outcome.DENIED_BY_REDIS})
+LOST = frozenset({Outcome.LOST_REPLY, Outcome.HOST_LOST, Outcome.ROLLED_BACK, Outcome.REPLAYED})
+MUST = AWAY | LOST
 
 
-def test_guarantee_once_postgresql_is_killed_and_its_replies_are_lost_in_mid_load(tmp_path: Path):
+def test_guarantee_once_postgresql_is_killed_in_mid_transaction_and_away(tmp_path: Path):
     survive(
-        "PostgreSQL coming and going, Redis in front",
+        "PostgreSQL killed and away",
         tmp_path,
         database="postgresql",
-        faults=[*DATABASE, "redis flushed"],
-        must=MUST,
+        faults=[DATABASE, ["redis flushed", "worker killed", "scripts flushed"]],
+        must=AWAY,
+    )
+
+
+def test_guarantee_once_replies_of_postgresql_are_lost_after_it_has_committed(tmp_path: Path):
+    survive(
+        "PostgreSQL's replies lost",
+        tmp_path,
+        database="postgresql",
+        faults=[DATABASE_WAY],
+        must=LOST,
     )

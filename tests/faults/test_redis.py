@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.faults.faults import REDIS
+from tests.faults.faults import REDIS, REDIS_WAY
 from tests.faults.outcomes import Outcome
 from tests.faults.scenario import survive
 
@@ -21,7 +21,6 @@ def test_guarantee_exact_redis_hangs_forgets_and_is_unreachable_in_mid_load(tmp_
         "PostgreSQL, Redis coming and going",
         tmp_path,
         database="postgresql",
-        faults=[*REDIS, "worker killed"],
-        at_once=2,
+        faults=[REDIS, [*REDIS_WAY, "worker killed"]],
         must=MUST,
     )

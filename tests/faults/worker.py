@@ -11,6 +11,7 @@ import asyncio
 import faulthandler
 import json
 import logging
+import os
 import signal
 import sys
 from collections import Counter
@@ -27,10 +28,10 @@ from sqlalchemy.orm import Session
 
 from policies.errors import StoreUnavailable
 from policies.policy_set import PolicySet
-from quota import AsyncComptroller, Comptroller
+from quota import AsyncComptroller, Comptroller, Grant
 from quota.prefilter.front import Front
 from quota.redis import Script
-from tests.faults.clock import Board, SharedClock
+from tests.faults.clock import DOOMED, Board, SharedClock
 from tests.faults.lanes import Call, Hosted, Lane
 from tests.faults.plan import POLICIES, Plan
 from tests.servers.process import READY_SECONDS, until
@@ -46,6 +47,8 @@ class Settings:
     redis: str
     lanes: tuple[str, ...]
     first_slot: int
+    number: int
+    """From 1 on."""
     awaited: bool = False
 
     def text(self) -> str:
@@ -124,6 +127,7 @@ class Worker:
                 answer = call.on(self.comptroller) if call.hosted is None else self._hosted(call)
             except Exception as error:  # noqa: BLE001 - whatever it is, the lane writes it down
                 answer = error
+            self._perhaps_die(call, answer)
             lane.heard(answer)
 
     async def _drive_awaited(self, lane: Lane, target: int) -> None:
@@ -132,7 +136,16 @@ class Worker:
                 answer = await call.on(self.awaited)
             except Exception as error:  # noqa: BLE001 - the same
                 answer = error
+            self._perhaps_die(call, answer)
             lane.heard(answer)
+
+    def _perhaps_die(self, call: Call, answer: object) -> None:
+        """End as a crash does, after a commit and before anybody hears of it, where the conductor wants that."""
+        if self.board[DOOMED] != self.settings.number or not isinstance(answer, Grant):
+            return
+        ours = call.method == "admit" and not str(call.kwargs["key"]).startswith("shared")
+        if ours and answer.decided_by == "sql" and not answer.replayed:
+            os.kill(os.getpid(), signal.SIGKILL)
 
     def _hosted(self, call: Call) -> Any:
         """Admit in a host's session, which then commits or rolls back: what goes wrong there is the host's own."""
