@@ -15,6 +15,9 @@ from billing.placement import placed
 from quota.stores.opening import open_store
 from tests.servers import shared_postgres
 
+REFUSED = (sqlite3.IntegrityError, psycopg.IntegrityError)
+"""What the drivers raise where the database refuses a row."""
+
 KINDS = ("sqlite", "postgresql")
 PARTITIONED = "postgresql in partitions"
 PARTITIONS = 16

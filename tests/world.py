@@ -12,6 +12,7 @@ from typing import Any
 from billing.placement import VERSION_TABLE, placed
 from billing.sql import Db
 from billing.tables import Table
+from policies.instants import from_micros
 from policies.policy_set import PolicySet
 from quota import Comptroller, Denial, Grant
 from quota.testing import FakeClock
@@ -148,6 +149,11 @@ def raw(db: Db, sql: str, *values: Any) -> list[tuple[Any, ...]]:
     cursor.execute(sql, values)
     db.flush()
     return [tuple(row) for row in cursor.fetchall()] if cursor.description else []
+
+
+def instant_of(stored: Any) -> datetime:
+    """Return an instant that raw SQL has found: SQLite keeps it as a number."""
+    return from_micros(stored) if isinstance(stored, int) else stored.astimezone(UTC)
 
 
 def dump(rows: Any) -> dict[str, list[tuple[Any, ...]]]:

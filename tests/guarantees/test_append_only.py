@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from sqlite3 import IntegrityError
-
-import psycopg
 import pytest
 
 from billing.tables import Table
-from tests.databases import KINDS, PARTITIONED, PARTITIONS, a_database
+from tests.databases import KINDS, PARTITIONED, PARTITIONS, REFUSED, a_database
 from tests.world import HOUR, a_world
 
 TABLES = [
@@ -30,7 +27,6 @@ TABLES = [
 OF_BOOKS = [
     table for table in TABLES if table not in ("payment_reference", "asset", "policy_version")
 ]
-REFUSED = (IntegrityError, psycopg.IntegrityError)
 
 
 @pytest.fixture(scope="module", params=[*KINDS, PARTITIONED])

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from sqlite3 import IntegrityError
 
 import pytest
 
+from tests.databases import REFUSED
 from tests.world import HOUR, World
 
 INSERT = (
@@ -84,5 +84,5 @@ def test_guarantee_balanced_the_database_refuses_a_transfer_that_is_none(
     world, debit, credit, asset, amount
 ):
     world.buy()
-    with pytest.raises(IntegrityError, match="constraint failed"):
+    with pytest.raises(REFUSED, match="constraint"):
         world.write(INSERT, debit, credit, asset, amount)

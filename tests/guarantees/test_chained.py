@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from billing.placement import placed
 from tests.world import HOUR, World, discrepancies
 
 NO_TRIGGERS = "DROP TRIGGER comptroller_record_no_"
@@ -82,17 +83,37 @@ TAMPERING = {
 
 @pytest.mark.parametrize("change", TAMPERING)
 def test_guarantee_chained_tampering_is_found(busy, change):
-    tampered_with(busy, TAMPERING[change])
+    tampered_with(busy, change)
     assert broken_links(busy)
     if hasattr(busy.comptroller, "verify"):
         assert discrepancies(busy.comptroller)
     restore(busy)
 
 
-def tampered_with(world: World, sql: str) -> None:
+ON_SERVER = {
+    "an edited body": "UPDATE comptroller_record SET body ="
+    " convert_to(replace(convert_from(body, 'UTF8'), '\"n\":31', '\"n\":30'), 'UTF8') WHERE seq = 2",
+    "an edited head": "UPDATE comptroller_book SET head = decode(repeat('00', 32), 'hex') WHERE id = 1",
+    "an edited hash": "UPDATE comptroller_record SET hash = decode(repeat('00', 32), 'hex') WHERE seq = 3",
+}
+"""How it is said on PostgreSQL, where it is another way."""
+
+KEPT = ("record", "book")
+
+
+def tampered_with(world: World, change: str) -> None:
     """Do what only somebody at the database itself can, and keep a copy to undo it."""
     with world.comptroller._db.engine.connect() as connection:
         driver: Any = connection.connection.driver_connection
+        if connection.dialect.name == "postgresql":
+            for table in KEPT:
+                driver.execute(f"CREATE TABLE kept_{table} AS TABLE comptroller.{table}")
+            driver.execute("SET session_replication_role = replica")  # no triggers, no references
+            sql = ON_SERVER.get(change, TAMPERING[change])
+            assert driver.execute(placed(sql, connection.dialect)).rowcount
+            driver.execute("RESET session_replication_role")
+            return
+        sql = TAMPERING[change]
         world.copy = driver.serialize()  # type: ignore[attr-defined]
         driver.execute("PRAGMA foreign_keys=OFF")
         for verb in ("update", "delete"):
@@ -104,4 +125,11 @@ def tampered_with(world: World, sql: str) -> None:
 def restore(world: World) -> None:
     with world.comptroller._db.engine.connect() as connection:
         driver: Any = connection.connection.driver_connection
+        if connection.dialect.name == "postgresql":
+            driver.execute("SET session_replication_role = replica")
+            for table in KEPT:
+                driver.execute(f"DELETE FROM comptroller.{table}")
+                driver.execute(f"INSERT INTO comptroller.{table} TABLE kept_{table}")
+            driver.execute("RESET session_replication_role")
+            return
         driver.deserialize(world.copy)  # type: ignore[attr-defined]

@@ -8,9 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.instants import from_micros
 from quota import Grant
-from tests.world import DAY, HOUR, START, World, a_world, plan
+from tests.world import DAY, HOUR, START, World, a_world, instant_of, plan
 
 MIXED = (
     "{paid_use: auto,"
@@ -32,7 +31,7 @@ def test_guarantee_dues_first_every_write_posts_what_has_fallen_due(world):
     world.clock.set(grant.expires_at + 2 * HOUR)
     world.comptroller.set_plan("u", "pro")
     ((status, at),) = world.rows("SELECT status, at FROM comptroller_ending")
-    assert (status, from_micros(at)) == ("expired", grant.expires_at)
+    assert (status, instant_of(at)) == ("expired", grant.expires_at)
 
 
 def test_guarantee_dues_first_dues_are_dated_to_their_own_instants_in_order(world):
@@ -45,7 +44,7 @@ def test_guarantee_dues_first_dues_are_dated_to_their_own_instants_in_order(worl
     kinds = world.rows(
         "SELECT kind, at FROM comptroller_record WHERE kind LIKE '%expir%' ORDER BY seq"
     )
-    assert [(kind, from_micros(at)) for kind, at in kinds] == [
+    assert [(kind, instant_of(at)) for kind, at in kinds] == [
         ("expired", START + HOUR),
         ("lot_expiry", START.replace(month=4)),
         ("expired", START + timedelta(days=40)),
