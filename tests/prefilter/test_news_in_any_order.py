@@ -257,6 +257,7 @@ WANTED = [
 
 
 def test_no_denial_is_wrong_for_longer_than_news_may_be_old(redis_server):
+    @settings(max_examples=settings().max_examples, phases=[Phase.generate])
     @given(steps=STEPS)
     def programs(steps: list[tuple[str, Any]]) -> None:
         with ExitStack() as stack:
@@ -264,11 +265,10 @@ def test_no_denial_is_wrong_for_longer_than_news_may_be_old(redis_server):
             for what, detail in steps:
                 stage.happen(what, detail)
 
-    examples = settings(max_examples=settings().max_examples, phases=[Phase.generate])
     programs()
     for number in range(ROUNDS_MAX):
         missed = [event for event in WANTED if not REACHED[event]]
         if not missed:
             return
-        seed(number)(examples(programs))()
+        seed(number)(programs)()
     raise AssertionError(f"never happened: {missed}")
