@@ -32,7 +32,7 @@ def sqlite_path(database: str) -> Path | None:
     """Return the file of an SQLite URL; None for a database in memory or of another kind."""
     try:
         url = make_url(database)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         return None
     if url.get_backend_name() != "sqlite" or url.database in (None, "", ":memory:"):
         return None

@@ -19,6 +19,7 @@ from quota.demo.trace import START, Demand, make_demand
 from quota.edges.common import counted, plain
 from quota.engine import Comptroller
 from quota.scratch import scratch, sqlite_path
+from quota.stores.opening import without_password
 
 DEFAULT_DATABASE: Final = "sqlite:///build/demo.db"
 POLICIES: Final = "policies.yaml"
@@ -146,7 +147,7 @@ def _gather(
     costliest = comptroller.report(since, until, ["account"]).rows[:COSTLIEST]
     shown = _worth_showing(outcome, costliest)
     return Facts(
-        database=database,
+        database=without_password(database),
         seed=seed,
         since=since,
         until=until,

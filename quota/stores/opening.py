@@ -36,8 +36,8 @@ def without_password(database: str) -> str:
     """Return a database's URL as people may see it."""
     try:
         return make_url(database).render_as_string(hide_password=True)
-    except ArgumentError:
-        return database
+    except (ArgumentError, ValueError):
+        return "this database" if "@" in database else database
 
 
 def _parsed(database: object) -> URL:
