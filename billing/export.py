@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, Final
 
-from sqlalchemy import bindparam, select, tuple_
+from sqlalchemy import BigInteger, Tuple, bindparam, select, tuple_
 
 from billing.render import csv_line, instant
 from billing.sql import Db, Statement
@@ -23,7 +23,13 @@ COLUMNS: Final = (
     *("debit", "credit", "asset", "amount", "phase", "grant_no", "lot_no"),
     *("prev_hash", "hash", "body"),
 )
-_FROM: Final = tuple_(bindparam("book_id"), bindparam("after"))
+
+
+def _place(book: str, seq: str) -> Tuple:
+    return tuple_(bindparam(book, type_=BigInteger), bindparam(seq, type_=BigInteger))
+
+
+_FROM: Final = _place("book_id", "after")
 _RECORDS: Final = Statement(
     select(
         RECORDS.c.book_id,
@@ -55,8 +61,7 @@ _TRANSFERS: Final = Statement(
     )
     .where(
         tuple_(TRANSFERS.c.book_id, TRANSFERS.c.seq) > _FROM,
-        tuple_(TRANSFERS.c.book_id, TRANSFERS.c.seq)
-        <= tuple_(bindparam("last_book"), bindparam("last")),
+        tuple_(TRANSFERS.c.book_id, TRANSFERS.c.seq) <= _place("last_book", "last"),
     )
     .order_by(TRANSFERS.c.book_id, TRANSFERS.c.seq, TRANSFERS.c.idx)
 )

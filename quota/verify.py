@@ -99,8 +99,11 @@ _VERSIONS: Final = Statement(select(POLICY_VERSIONS.c.version, POLICY_VERSIONS.c
 
 
 def _strays(table: Any) -> Statement:
+    stray = select(table.c.book_id).distinct()
     known = select(BOOKS.c.id)
-    return Statement(select(table.c.book_id).where(table.c.book_id.not_in(known)).distinct())
+    # PostgreSQL makes a join of NOT EXISTS, and of NOT IN a search for each row.
+    missing = ~known.where(BOOKS.c.id == table.c.book_id).exists()
+    return Statement(stray.where(table.c.book_id.not_in(known)), postgresql=stray.where(missing))
 
 
 _STRAYS: Final = tuple((table.name, _strays(table)) for table in _OF_BOOKS)

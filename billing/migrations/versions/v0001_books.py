@@ -65,6 +65,7 @@ def _create_books() -> None:
         sa.CheckConstraint("seq >= 0"),
         sa.CheckConstraint("spend_cap_per IN ('day', 'week', 'month')"),
         book="id",
+        rewritten=True,
     )
     op.create_table(
         "comptroller_account_name",
@@ -200,6 +201,7 @@ def _create_lots() -> None:
         sa.ForeignKeyConstraint(
             ["book_id", "lot_no"], ["comptroller_lot.book_id", "comptroller_lot.number"]
         ),
+        rewritten=True,
         sqlite_with_rowid=False,
     )
     op.create_index(
