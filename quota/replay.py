@@ -12,9 +12,10 @@ the books at the end.
 from __future__ import annotations
 
 import heapq
+import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -165,7 +166,7 @@ def replay(
         name: what errors call the trace.
         plan: the plan of every row, whatever the rows say.
         database: a URL; the default is a private temporary database that is gone afterwards.
-        redis: a URL.
+        redis: a URL of what answers denials in front of it; what else is kept there is left alone.
         skip_invalid: count rows that cannot be requests instead of stopping at the first.
         progress: called every few rows with the number of rows read.
 
@@ -187,10 +188,29 @@ def replay(
                         f"the database `{shown}` holds grants already: replay into an empty one"
                     )
             run = _Replay(comptroller, policy_set, clock, name, plan, skip_invalid=skip_invalid)
-            run.run(rows, progress)
+            with _apart(comptroller, run.totals) as tell:
+                run.run(rows, progress, tell)
         with store.reading() as db:
             run.close(book_totals(db))
     return run.totals
+
+
+@contextmanager
+def _apart(comptroller: Comptroller, totals: Totals) -> Iterator[Callable[[], None]]:
+    """Keep what a replay has in Redis apart from what is there of the same accounts, and leave nothing.
+
+    Yields what tells Redis the news: after each row, so that a replay answers twice in the same way.
+    """
+    front = comptroller._front  # noqa: SLF001 - a part of the engine, that no user needs
+    if front is None:
+        yield lambda: None
+        return
+    front.keys.prefix = f"comptroller-replay-{uuid.uuid4().hex}"
+    front.news.by_hand = True
+    try:
+        yield front.news.flush
+    finally:
+        front.erase(totals.accounts)
 
 
 class _Replay:
@@ -215,8 +235,13 @@ class _Replay:
                 rules = policy_set.rules(plan_name, operation)
                 self.totals.units.update(dict.fromkeys((s.label for s in rules.sources), 0))
 
-    def run(self, rows: Iterable[Row], progress: Callable[[int], None] | None) -> None:
-        """Decide every row. After the last one nothing happens, but what fell due is written."""
+    def run(
+        self,
+        rows: Iterable[Row],
+        progress: Callable[[int], None] | None,
+        tell: Callable[[], None],
+    ) -> None:
+        """Decide every row, and `tell` what came of it. After the last one nothing happens, but dues are written."""
         for row in rows:
             if progress is not None and row.number % PROGRESS_ROWS == 0:
                 progress(row.number)
@@ -224,6 +249,7 @@ class _Replay:
             if fault is None:
                 self._end_until(row.at)
                 fault = self._decide(row)
+                tell()
             if fault is not None:
                 if not self._skip_invalid:
                     raise InvalidRequest(f"{self._name}:{row.line}: {fault}")

@@ -198,6 +198,7 @@ def _database(database: str, policies: str) -> tuple[list[tuple[str, str, str]],
             health.problem or f"{shown}, {server}, {writable}",
         ),
         (OK, "schema", f"version {health.schema_version}"),
+        _redis(health.redis),
     ]
     overdue = f"{health.overdue_holds} expired grants are not written yet"
     advice = ": run `comptroller sweep --every 30s`" if health.overdue_holds else ""
@@ -209,6 +210,12 @@ def _database(database: str, policies: str) -> tuple[list[tuple[str, str, str]],
     found.append((WARNING if health.denials_lost else OK, "denials", lost))
     found += [(OK, "budget", _standing(budget)) for budget in health.budgets]
     return found, False
+
+
+def _redis(state: str) -> tuple[str, str, str]:
+    if state.startswith("away"):
+        return WARNING, "redis", f"{state}: SQL decides everything meanwhile"
+    return OK, "redis", state
 
 
 def _standing(budget: Standing) -> str:

@@ -16,7 +16,7 @@ from policies.errors import InvalidRequest
 from policies.policy_set import PolicySet
 from policies.words import dollars, money
 from quota.edges import show_account
-from quota.edges.common import POLICIES_DEFAULT, console, escaped
+from quota.edges.common import POLICIES_DEFAULT, REDIS_VARIABLE, console, escaped
 from quota.replay import Totals
 from quota.replay import replay as run_replay
 from quota.traces import read_trace
@@ -64,7 +64,15 @@ def replay(
             help="Keep the books here; no grants yet. The default is a temporary database.",
         ),
     ] = None,
-    redis: Annotated[str | None, typer.Option("--redis", hidden=True)] = None,
+    redis: Annotated[
+        str | None,
+        typer.Option(
+            "--redis",
+            envvar=REDIS_VARIABLE,
+            metavar="URL",
+            help="Put Redis in front: redis://... or redis+cluster://... Nothing is left there.",
+        ),
+    ] = None,
     out: Annotated[
         str | None,
         typer.Option("--json", metavar="FILE", help="Write the totals here as JSON; - is stdout."),

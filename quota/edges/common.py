@@ -38,6 +38,8 @@ WIDE: Final = 200
 
 DATABASE_DEFAULT: Final = "sqlite:///comptroller.db"
 POLICIES_DEFAULT: Final = "policies.yaml"
+REDIS_VARIABLE: Final = "COMPTROLLER_REDIS"
+"""Where the environment names Redis, every command tells it what it writes."""
 
 Database = Annotated[
     str,
@@ -113,10 +115,10 @@ def grant_json(grant: Grant) -> dict[str, Any]:
 
 @contextmanager
 def opened(database: str, policies: str) -> Iterator[Comptroller]:
-    """Open the engine on a database that exists and has this version's schema.
+    """Open the engine on a database that exists and has this version's schema, behind COMPTROLLER_REDIS.
 
     Raises:
-        InvalidRequest: there is no such database or policy file.
+        InvalidRequest: there is no such database or policy file, or the Redis URL cannot be read.
         PolicyError: the policy file has errors.
         SchemaMismatch: the database has another schema.
         StoreUnavailable: the database cannot be opened.
@@ -133,7 +135,8 @@ def opened(database: str, policies: str) -> Iterator[Comptroller]:
                 f"there is no {POLICIES_DEFAULT} here: give --policies FILE or set "
                 "COMPTROLLER_POLICIES"
             )
-    with Comptroller.open(chosen, database, migrate="check") as comptroller:
+    redis = os.environ.get(REDIS_VARIABLE) or None
+    with Comptroller.open(chosen, database, redis, migrate="check") as comptroller:
         yield comptroller
 
 

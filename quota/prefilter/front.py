@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any, ClassVar, Final, Literal, TypeVar
 
@@ -23,6 +23,7 @@ from quota.prefilter.lives import UnbookedLives
 from quota.prefilter.local import LocalLimits
 from quota.prefilter.news import News
 from quota.prefilter.prefilter import AskSql, Passed, Prefilter, Refused, Steps, deadline_micros
+from quota.prefilter.prints import Keys
 from quota.prefilter.script import script_text
 from quota.prefilter.unbooked import (
     Unbooked,
@@ -30,12 +31,14 @@ from quota.prefilter.unbooked import (
     unbooked_steps,
 )
 from quota.redis import RedisUnavailable, Script, ScriptFailed, SyncRedis
+from quota.redis.wire import Argument
 from quota.stores.base import Store
 
 Answer = Grant | Denial | Passed | AskSql | Refused
 ResultT = TypeVar("ResultT")
 AWAY: Final = AskSql("Redis is away", helps=False)
 SECOND: Final = 1_000_000
+ERASED_AT_ONCE: Final = 1000
 TIMEOUT: Final = 100_000
 """Microseconds within which Redis answers, or is not asked any more."""
 
@@ -65,15 +68,18 @@ class Front:
         self.script: Final = Script.of(script_text())
         self._clock, self._server_time = clock, server_time
         self._budgets = BudgetMemory()
-        self.prefilter: Final = Prefilter(self._budgets)
+        self.keys: Final = Keys()
+        self.prefilter: Final = Prefilter(self._budgets, self.keys)
         self.local: Final = LocalLimits(self.prefilter.compiler)
         self._heard_at, self._ahead = 0, 0
 
         def compiler() -> Compiler:
             return self.prefilter.compiler(policies())
 
-        self.lives: Final = UnbookedLives(redis, self.script, self.local, self.now)
-        self.news: Final = News(store, redis, self.script, compiler, self.now, self._budgets)
+        self.lives: Final = UnbookedLives(redis, self.script, self.local, self.now, self.keys)
+        self.news: Final = News(
+            store, redis, self.script, compiler, self.now, self._budgets, self.keys
+        )
 
     def now(self) -> tuple[datetime, str]:
         """Return the clock's instant, and what the script is given as its `now`: empty for the server's own."""
@@ -168,6 +174,13 @@ class Front:
         """Forget an account, here at once, and in Redis as soon as it answers. Never raises."""
         self.prefilter.forget(account)
         self.news.erase_later(account)
+
+    def erase(self, accounts: Iterable[str]) -> None:
+        """Erase what Redis holds of these accounts, as far as it answers: what stays dies by itself."""
+        erased: list[Argument] = ["f", self.now()[1], 0]
+        calls = [(self.keys.of(account), erased) for account in accounts]
+        for start in range(0, len(calls), ERASED_AT_ONCE):
+            self.redis.run_many(self.script, calls[start : start + ERASED_AT_ONCE])
 
     def state(self) -> str:
         """Say whether Redis answers: `up`, or what keeps it from it."""

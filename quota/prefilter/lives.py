@@ -12,7 +12,7 @@ from policies.policy_set import PolicySet
 from quota.grants import Ending, Grant, Status
 from quota.prefilter.local import LocalLimits
 from quota.prefilter.prefilter import Argument
-from quota.prefilter.prints import redis_key
+from quota.prefilter.prints import Keys
 from quota.prefilter.unbooked import RELEASED, SETTLED, STATUSES, Ids, unknown
 from quota.redis import RedisUnavailable, Script, SyncRedis
 
@@ -41,9 +41,11 @@ class UnbookedLives:
         script: Script,
         local: LocalLimits,
         now: Callable[[], tuple[datetime, str]],
+        keys: Keys,
     ) -> None:
         """Ask `redis`, after those that were granted here while it was away."""
         self._redis, self._script, self._local, self._now = redis, script, local, now
+        self._keys = keys
 
     def end(self, ids: Ids, status: Literal["settled", "released"], reason: str | None) -> Ending:
         """End a grant, or say how it has ended.
@@ -101,7 +103,7 @@ class UnbookedLives:
             return _Life(now, made.at, made.expires_at, made.flags, live)
         args: list[Argument] = [op, given, LIFETIME_MS, ids.print, value]
         try:
-            told = self._redis.run(self._script, redis_key(ids.account), args)
+            told = self._redis.run(self._script, self._keys.of(ids.account), args)
         except RedisUnavailable as error:
             raise StoreUnavailable(
                 "redis is away, and only it knows this grant: try again"

@@ -19,7 +19,7 @@ from quota.forks import Forkable
 from quota.prefilter.budgets import BudgetMemory
 from quota.prefilter.compiler import Compiler
 from quota.prefilter.events import Erased, Event, GrantNote, Made, Message, Moment, Undid, Written
-from quota.prefilter.prints import redis_key
+from quota.prefilter.prints import Keys
 from quota.prefilter.reporter import Now, Reporter
 from quota.prefilter.untold import Untold
 from quota.redis import RedisUnavailable, Script, ScriptFailed, SyncRedis
@@ -46,10 +46,11 @@ class News(Forkable):
         compiler: Callable[[], Compiler],
         now: Now,
         budgets: BudgetMemory,
+        keys: Keys,
     ) -> None:
         """Tell `redis` what `store` says. `now`: the clock's, and the same for the script, or empty for its own."""
         self._redis, self._script, self._budgets = redis, script, budgets
-        self._reporter = Reporter(store, compiler, now, budgets)
+        self._reporter = Reporter(store, compiler, now, budgets, keys)
         # A database in memory that is the host's own connection may be in the middle of the host's transaction.
         self.by_hand = not store.owns_engine and isinstance(store.engine.pool, StaticPool)
         """Whether nothing is told but by `flush`."""
@@ -115,7 +116,7 @@ class News(Forkable):
             with self._guard:
                 self._unknown.pop(account, None)
             self._reporter.forget(account)
-            self._redis.command("DEL", redis_key(account))
+            self._redis.command("DEL", self._reporter.keys.of(account))
 
     def erase_later(self, account: str) -> None:
         """Do that as soon as Redis answers."""

@@ -24,7 +24,7 @@ from quota.prefilter.answers import Verdict
 from quota.prefilter.budgets import BudgetMemory
 from quota.prefilter.compiler import Compiler, Question
 from quota.prefilter.facts import Facts
-from quota.prefilter.prints import key_print, member_print, redis_key
+from quota.prefilter.prints import Keys, key_print, member_print
 from quota.prefilter.unpacking import unpacked
 
 ROUNDS_MOST: Final = 4
@@ -82,11 +82,11 @@ _NOTHING_SET: Final = Facts()
 class Prefilter:
     """What a process knows to ask Redis with: programs of the policy set, and facts of accounts."""
 
-    def __init__(self, budgets: BudgetMemory) -> None:
+    def __init__(self, budgets: BudgetMemory, keys: Keys) -> None:
         """`budgets`: what they have spent, which all accounts share and Redis does not know."""
         self._facts: dict[str, Facts] = {}
         self._compiler: Compiler | None = None
-        self._budgets = budgets
+        self._budgets, self.keys = budgets, keys
 
     def compiler(self, policy_set: PolicySet) -> Compiler:
         """Return the programs of a policy set. The last one used is kept."""
@@ -104,7 +104,7 @@ class Prefilter:
         `deadline`: microseconds since 1970 after which nothing may be taken.
         """
         compiler, facts = self.compiler(policy_set), self.facts(ask.account)
-        key, raw = redis_key(ask.account), key_print(ask.account, ask.key)
+        key, raw = self.keys.of(ask.account), key_print(ask.account, ask.key)
         member = member_print(ask.account, ask.member)
         for _ in range(ROUNDS_MOST):
             try:

@@ -13,6 +13,7 @@ NAME_BYTES = 4
 MEMBER_BYTES = 8
 KEY_BYTES = 4
 UNBOOKED_BYTES = 8
+PREFIX = "comptroller"
 
 
 @lru_cache(maxsize=4096)
@@ -43,9 +44,22 @@ def request_print(content: str) -> bytes:
     return blake2b(content.encode(), digest_size=KEY_BYTES).digest()
 
 
+class Keys:
+    """What accounts are called in Redis. Books that share a Redis with others need a prefix of their own."""
+
+    __slots__ = ("prefix",)
+
+    def __init__(self, prefix: str = PREFIX) -> None:
+        """Begin all keys with `prefix`."""
+        self.prefix = prefix
+
+    def of(self, account: str) -> bytes:
+        """Return the key that holds an account's state: the account is its hash tag."""
+        # A brace in the name would end the tag early, and two names must not share a key.
+        tag = account.replace("%", "%25").replace("{", "%7B").replace("}", "%7D")
+        return f"{self.prefix}:{{{tag}}}".encode()
+
+
 def redis_key(account: str) -> bytes:
-    """Return the key that holds an account's state: the account is its hash tag."""
-    # A brace in the name would end the tag early, and two names must not share a key.
-    if "{" in account or "}" in account or "%" in account:
-        account = account.replace("%", "%25").replace("{", "%7B").replace("}", "%7D")
-    return f"comptroller:{{{account}}}".encode()
+    """Return the key of an account, unless another prefix was chosen."""
+    return Keys().of(account)

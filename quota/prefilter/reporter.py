@@ -19,7 +19,7 @@ from quota.prefilter.compiler import Compiler
 from quota.prefilter.events import Event, Made, Message, Moment, Undid, Written
 from quota.prefilter.messages import grant_message, lifetime_ms
 from quota.prefilter.packing import packed
-from quota.prefilter.prints import redis_key
+from quota.prefilter.prints import Keys
 from quota.prefilter.snapshot import account_state
 from quota.redis.wire import Argument
 from quota.stores.base import Store
@@ -40,10 +40,16 @@ class Reporter:
     """Says what the script is told. One thread at a time uses it, apart from `moment` and `is_large`."""
 
     def __init__(
-        self, store: Store, compiler: Callable[[], Compiler], now: Now, budgets: BudgetMemory
+        self,
+        store: Store,
+        compiler: Callable[[], Compiler],
+        now: Now,
+        budgets: BudgetMemory,
+        keys: Keys,
     ) -> None:
         """Report what `store` says. `now`: the clock's, and the same for the script, or empty for its own."""
         self._store, self._compiler, self._now, self._budgets = store, compiler, now, budgets
+        self.keys: Final = keys
         self.after_fork()
 
     def after_fork(self) -> None:
@@ -88,7 +94,7 @@ class Reporter:
                     self._learn_name(book_id, name)
         return [
             Message(
-                redis_key(self._names.get(book_id, "")),
+                self.keys.of(self._names.get(book_id, "")),
                 ["s", given, lifetime, book_id, reaches[book_id]],
                 book_id,
                 one.after,
@@ -113,7 +119,7 @@ class Reporter:
             self._learn_budgets(db, compiler.policy_set, now, epoch)
             for account in accounts:
                 state = account_state(db, account, compiler.lookback, now)
-                blob, key = packed(state), redis_key(account)
+                blob, key = packed(state), self.keys.of(account)
                 if blob is None:
                     self._note_large(account)
                     messages.append(Message(key, ["l", moment.given, lifetime]))
@@ -130,14 +136,14 @@ class Reporter:
             self._learn_name(note.granted.book.id, note.account)
             told = grant_message(note.print, note.member, note.granted, event.before, event.after)
             return Message(
-                redis_key(note.account),
+                self.keys.of(note.account),
                 ["g", moment.given, lifetime, told],
                 note.granted.book.id,
                 event.after,
                 event,
                 moment,
             )
-        key, given = redis_key(event.account), self.moment().given
+        key, given = self.keys.of(event.account), self.moment().given
         if isinstance(event, Undid):
             return Message(key, ["u", given, lifetime, event.print])
         return Message(key, ["f", given, lifetime], event=event)

@@ -32,7 +32,7 @@ from quota.prefilter.prefilter import (
     Steps,
     deadline_micros,
 )
-from quota.prefilter.prints import member_print, redis_key, unbooked_print
+from quota.prefilter.prints import member_print, unbooked_print
 
 SETTLED: Final = 8
 RELEASED: Final = 16
@@ -105,7 +105,7 @@ def unbooked_steps(
         DeadlinePassed: `not_after` is past.
     """
     compiler, facts = prefilter.compiler(policy_set), prefilter.facts(ask.account)
-    key, member = redis_key(ask.account), member_print(ask.account, ask.member)
+    key, member = prefilter.keys.of(ask.account), member_print(ask.account, ask.member)
     raw = unbooked_print(ask.account, ask.key)
     for _ in range(4):
         question = compiler.question(ask, facts, member, now)

@@ -61,7 +61,7 @@ Cli = Callable[..., Said]
 def cli(capsys, tmp_path, monkeypatch) -> Cli:
     """Run a command in an empty folder, with no colours and no settings from outside."""
     monkeypatch.chdir(tmp_path)
-    for name in ("COMPTROLLER_DATABASE", "COMPTROLLER_POLICIES", "COLUMNS"):
+    for name in ("COMPTROLLER_DATABASE", "COMPTROLLER_POLICIES", "COMPTROLLER_REDIS", "COLUMNS"):
         monkeypatch.delenv(name, raising=False)
 
     def command(*arguments: object) -> Said:

@@ -61,7 +61,7 @@ def test_a_trace_is_read_from_stdin(cli, trace, monkeypatch):
         (["."], ".: is a folder, not a trace"),
         (["t.csv", "--json", "no/such/out.json"], "--json no/such/out.json: no such file"),
         (["t.csv", "--plan", "gold"], "unknown plan `gold`"),
-        (["t.csv", "--redis", "redis://localhost"], "redis"),
+        (["t.csv", "--redis", "http://localhost"], "the Redis URL cannot be read"),
     ],
 )
 def test_what_cannot_be_replayed_is_said_in_one_line(cli, trace, arguments, message):
