@@ -29,7 +29,7 @@ from tests.faults.plan import units_of
 SEED: Final = int(os.environ.get("COMPTROLLER_FAULTS_SEED", "1"))
 ROUNDS: Final = int(os.environ.get("COMPTROLLER_FAULTS_ROUNDS", "0"))
 """None: as many as it takes for every fault to come once."""
-OPERATIONS: Final = 25
+OPERATIONS: Final = 20
 """Of each lane in one round."""
 MORE_ROUNDS: Final = 6
 """After so many rounds more without an outcome, it was never reached."""
