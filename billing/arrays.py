@@ -6,14 +6,11 @@ with sixty-four rows costs the server.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
 from billing.sql import Compiled
-
-_ESCAPED: Final = re.compile(r'(["\\])')
 
 
 def arrays(compiled: Compiled, rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -29,8 +26,9 @@ def arrays(compiled: Compiled, rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _quoted(value: str) -> str:
-    text = value if value.isalnum() else _ESCAPED.sub(r"\\\1", value)
-    return f'"{text}"'
+    if "\\" in value or '"' in value:
+        value = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{value}"'
 
 
 def _octets(value: bytes) -> str:
@@ -42,9 +40,9 @@ def _instant(value: datetime) -> str:
 
 
 _TEXTS: Final[Mapping[str, Callable[[Any], str]]] = {
-    "BIGINT": str,
-    "INTEGER": str,
-    "SMALLINT": str,
+    "BIGINT": int.__repr__,
+    "INTEGER": int.__repr__,
+    "SMALLINT": int.__repr__,
     "BYTEA": _octets,
     "TIMESTAMP": _instant,
 }

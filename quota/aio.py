@@ -84,18 +84,32 @@ def grouped(
 
     @wraps(method)
     async def call(self: AsyncComptroller, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        if self._group is None or kwargs.get("session") is not None:
+        if self._shared.group is None or kwargs.get("session") is not None:
             return await single(self, *args, **kwargs)
         work = work_of(self.sync, *args, **kwargs)
         if work is None:
             return await single(self, *args, **kwargs)
-        answer: T = await self._group.make(work, partial(method, self.sync, *args, **kwargs))
+        answer: T = await self._shared.group.make(work, partial(method, self.sync, *args, **kwargs))
         return answer
 
     return call
 
 
-class AsyncComptroller(Forkable):
+class _Shared(Forkable):
+    """What calls of an AsyncComptroller share: threads, and transactions. A forked child makes both anew."""
+
+    def __init__(self, sync: Comptroller, *, group_commit: bool) -> None:
+        self._sync, self._group_commit = sync, group_commit
+        self.after_fork()
+        self.starts_anew_in_children()
+
+    def after_fork(self) -> None:
+        self.threads = ThreadPoolExecutor(THREADS, thread_name_prefix="comptroller")
+        store = self._sync._db  # noqa: SLF001 - one thing, two faces
+        self.group = GroupCommit(store, self.threads) if self._group_commit else None
+
+
+class AsyncComptroller:
     """A Comptroller for asyncio: the same methods, awaited. `session=` takes the host's own AsyncSession.
 
     A call that is cancelled goes on in its thread: what it grants can be found by its key, or expires.
@@ -104,15 +118,8 @@ class AsyncComptroller(Forkable):
     def __init__(self, sync: Comptroller, *, group_commit: bool = True) -> None:
         """Use `AsyncComptroller.open`, or hand over a Comptroller to share."""
         self.sync: Final = sync
-        self._group_commit: Final = group_commit
-        self._redis: Final = None if sync._front is None else AsyncFront(sync._front)  # noqa: SLF001 - one thing, two faces
-        self.after_fork()
-        self.starts_anew_in_children()
-
-    def after_fork(self) -> None:
-        """Make new threads: those of a parent are not in its child."""
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="comptroller")
-        self._group = GroupCommit(self.sync._db, self._threads) if self._group_commit else None  # noqa: SLF001 - see above
+        self._redis: Final = None if sync._front is None else AsyncFront(sync._front)  # noqa: SLF001 - see above
+        self._shared: Final = _Shared(sync, group_commit=group_commit)
 
     @classmethod
     def open(
@@ -159,15 +166,17 @@ class AsyncComptroller(Forkable):
         """Write what waits, and close our connections. The host's engine stays open."""
         if self._redis is not None:
             await self._redis.close()
-        if self._group is not None:
-            await self.in_thread(self._group.close)
+        if self._shared.group is not None:
+            await self.in_thread(self._shared.group.close)
         await self.in_thread(self.sync.close)
-        self._threads.shutdown(wait=False)
+        self._shared.threads.shutdown(wait=False)
 
     async def in_thread(self, work: Callable[[], T]) -> T:
         """Run a call in one of our threads, with the caller's context variables."""
         context = contextvars.copy_context()
-        return await asyncio.get_running_loop().run_in_executor(self._threads, context.run, work)
+        return await asyncio.get_running_loop().run_in_executor(
+            self._shared.threads, context.run, work
+        )
 
     @property
     def policies(self) -> PolicySet:
@@ -213,11 +222,13 @@ class AsyncComptroller(Forkable):
         if isinstance(told, Denial):
             self.sync._record(told)  # noqa: SLF001 - see above
             return told
-        if self._group is None or session is not None or not goes_on(told):
+        if self._shared.group is None or session is not None or not goes_on(told):
             return await self._decided(ask, told, session=session)
-        work = Admission(self.sync, ask, told)
+        denied = self._shared.group.denied
+        work = Admission(self.sync, ask, told, looks_first=account in denied)
         alone = partial(Comptroller._decided, self.sync, ask, told)  # noqa: SLF001 - see above
-        decision: Decision = await self._group.make(work, alone)
+        decision: Decision = await self._shared.group.make(work, alone)
+        denied.note(account, granted=decision.granted)
         return decision
 
     _decided = awaited(Comptroller._decided)  # noqa: SLF001 - see above

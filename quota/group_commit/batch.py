@@ -1,9 +1,9 @@
 """One batch: calls that arrived while the last transaction was under way, made in one of their own.
 
-Those that look first do so in a transaction that only reads: a denial ends there, and takes no lock. What is left locks
-its accounts and writes, all in one transaction. What could not be done so is done alone: calls whose account somebody
-else has, calls that failed, and where the transaction itself failed all of them. Each is known by its key or its grant,
-so none is done twice.
+Those that look first do so in a transaction that only reads: a denial ends there, and takes no lock. All others lock
+their accounts, decide and write in one transaction. What could not be done so is done alone: calls whose account
+somebody else has, calls that failed, and where the transaction itself failed all of them. Each is known by its key or
+its grant, so none is done twice.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ class Call:
 
 def run_batch(store: Store, calls: Sequence[Call]) -> None:
     """Make these calls, in order where they are about one account."""
-    taking = [call for call in calls if not call.work.looks]
     looking = [call for call in calls if call.work.looks]
+    would_take = {call for call in calls if not call.work.looks}
     if looking:
         for call, side in _share(store.reading(), looking, lambda call: call.work.look):
             if side.answer is None:
-                taking.append(call)
+                would_take.add(call)
             else:
                 call.outcome, call.is_done = side.answer, True
-        taking.sort(key=calls.index)
+    taking = [call for call in calls if call in would_take]
     if taking:
         for call, side in _share(
             store.writing(waits=PATIENCE), taking, lambda call: call.work.take

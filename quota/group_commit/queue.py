@@ -18,11 +18,15 @@ from contextvars import copy_context
 from typing import Any, Final
 
 from quota.group_commit.batch import Call, run_batch
+from quota.group_commit.denied import LastDenied
 from quota.group_commit.works import Work
 from quota.stores.base import Store
 
-CALLS_MAX: Final = 64
+CALLS_MAX: Final = 32
 """How many calls share a transaction at most: more would save little, and keep the first of them waiting."""
+
+BATCHES_MAX: Final = 2
+"""How many batches may be under way at one time: while the server works on one, the other is put together."""
 
 log: Final = logging.getLogger("comptroller.group_commit")
 
@@ -30,10 +34,11 @@ log: Final = logging.getLogger("comptroller.group_commit")
 class Waiting:
     """A call under way, and who waits for it. `alone`: makes it as if there were no group commit."""
 
-    __slots__ = ("alone", "call", "error", "future", "loop", "result")
+    __slots__ = ("alone", "call", "error", "future", "key", "loop", "result")
 
     def __init__(self, work: Work, alone: Callable[[], Any]) -> None:
         self.call = Call(work, copy_context())
+        self.key = work.key
         self.alone = alone
         self.loop = asyncio.get_running_loop()
         self.future: asyncio.Future[Any] = self.loop.create_future()
@@ -63,11 +68,17 @@ class GroupCommit:
     def __init__(self, store: Store, threads: Executor) -> None:
         """Keep books in `store`. `threads`: where calls are made alone."""
         self._store, self._threads = store, threads
-        self._batches = ThreadPoolExecutor(1, thread_name_prefix="comptroller-batch")
+        self._batches_max = 1 if store.engine.dialect.name == "sqlite" else BATCHES_MAX
+        self._batches = ThreadPoolExecutor(
+            self._batches_max, thread_name_prefix="comptroller-batch"
+        )
         self._guard = threading.Condition()
         self._queue: deque[Waiting] = deque()
-        self._under_way = 0
-        self._is_batching = self._is_closing = False
+        self._busy: set[object] = set()
+        self._under_way = self._batching = 0
+        self._is_closing = False
+        self.denied: Final = LastDenied()
+        """Whose last answer was a denial."""
 
     async def make(self, work: Work, alone: Callable[[], Any]) -> Any:
         """Make a call, with others or `alone`, and return its answer or raise its error."""
@@ -75,9 +86,9 @@ class GroupCommit:
         with self._guard:
             if self._under_way and not self._is_closing:
                 self._queue.append(waiting)
-                if not self._is_batching:
+                if self._batching < self._batches_max:
                     self._batches.submit(self._run)
-                    self._is_batching = True
+                    self._batching += 1
             else:
                 self._threads.submit(self._make_alone, waiting)
             self._under_way += 1
@@ -92,12 +103,7 @@ class GroupCommit:
 
     def _run(self) -> None:
         """Make batches until nobody waits."""
-        while True:
-            with self._guard:
-                batch = [self._queue.popleft() for _ in range(min(CALLS_MAX, len(self._queue)))]
-                if not batch:
-                    self._is_batching = False
-                    return
+        while batch := self._next_batch():
             wanted = [each for each in batch if not each.future.cancelled()]
             try:
                 if len(wanted) > 1:
@@ -110,7 +116,28 @@ class GroupCommit:
                     each.make(each.call.answer)
                 else:
                     self._threads.submit(self._make_alone, each)
+            with self._guard:
+                self._busy.difference_update(each.key for each in batch)
             self._end([each for each in batch if each.call.is_done or each not in wanted])
+
+    def _next_batch(self) -> list[Waiting]:
+        """Take those who wait, in order, but not two calls of one account into two batches."""
+        with self._guard:
+            batch: list[Waiting] = []
+            passed: list[Waiting] = []
+            keys: set[object] = set()
+            while self._queue and len(batch) < CALLS_MAX:
+                each = self._queue.popleft()
+                if each.key in self._busy:
+                    passed.append(each)
+                else:
+                    batch.append(each)
+                    keys.add(each.key)
+            self._queue.extendleft(reversed(passed))
+            self._busy |= keys
+            if not batch:
+                self._batching -= 1
+            return batch
 
     def _make_alone(self, waiting: Waiting) -> None:
         if not waiting.future.cancelled():

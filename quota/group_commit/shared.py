@@ -62,16 +62,16 @@ def _places() -> Mapping[str, int]:
 class SharedDb(Db):
     """A transaction as one of several calls sees it, which must be about different accounts."""
 
-    __slots__ = ("_ask", "_under", "_written", "books", "touched", "writes")
+    __slots__ = ("_ask", "_said", "_under", "_written", "books", "touched", "writes")
 
-    def __init__(self, under: Db, ask: Asker) -> None:
-        """Read by `ask`. `under`: the transaction itself."""
+    def __init__(self, under: Db, ask: Asker, said: set[str]) -> None:
+        """Read by `ask`. `under`: the transaction itself; `said`: what was said in it for all, such as LOCK."""
         self.driver = under.driver  # type: ignore[misc]  # Db's own __init__ would open a cursor
         self.dialect = under.dialect  # type: ignore[misc]
         self.saved = {}  # type: ignore[misc]
         self.notes = {}  # type: ignore[misc]
         self.budgets = under.budgets
-        self._under, self._ask = under, ask
+        self._under, self._ask, self._said = under, ask, said
         self._written: set[str] = set()
         self.writes: Final[list[Question]] = []
         """What is to be written, in order, once the call is done."""
@@ -99,7 +99,10 @@ class SharedDb(Db):
                 self.books.add(book_id)
 
     def driver_sql(self, text: str) -> None:
-        self._under.driver_sql(text)
+        if text not in self._said:
+            self._said.add(text)
+            self._under.driver_sql(text)
+            self._under.flush()
 
     def count(self, statement: Statement, /, **values: Any) -> int:
         changed = self._under.count(statement, **values)
@@ -120,7 +123,7 @@ class SharedDb(Db):
         return answers
 
     def flush(self) -> None:
-        self._under.flush()
+        """Nothing is queued that others wait for: what is read or locked here is so at once."""
 
     def close(self) -> None:
         pass

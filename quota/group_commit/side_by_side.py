@@ -74,6 +74,7 @@ class Transaction(ABC):
         self._under: Final = under
         self._writes: dict[Statement, list[Any]] = {}
         self._books: set[int] = set()
+        self._said: set[str] = set()
 
     @abstractmethod
     def run(self, sides: Sequence[Side]) -> None:
@@ -103,7 +104,7 @@ class InTurn(Transaction):
 
     def run(self, sides: Sequence[Side]) -> None:
         for side in sides:
-            side.run(SharedDb(self._under, self._ask))
+            side.run(SharedDb(self._under, self._ask, self._said))
             self._keep(side)
         self._write()
 
@@ -128,7 +129,7 @@ class InStep(Transaction):
         """Do what can be done at once, and return what has to wait for it."""
         first: dict[object, Side] = {}
         later = {side for side in sides if first.setdefault(side.key, side) is not side}
-        steps = [_Step(side, self._under) for side in first.values()]
+        steps = [_Step(side, self._under, self._said) for side in first.values()]
         owners: dict[int, _Step] = {}
         try:
             while steps:
@@ -174,7 +175,7 @@ class _Step:
 
     __slots__ = ("_greenlet", "answers", "asked", "error", "side")
 
-    def __init__(self, side: Side, under: Db) -> None:
+    def __init__(self, side: Side, under: Db, said: set[str]) -> None:
         self.side = side
         self.asked: list[Question] = []
         self.answers: list[list[Row]] = []
@@ -188,7 +189,7 @@ class _Step:
                 raise self.error
             return self.answers
 
-        self._greenlet = greenlet(lambda: side.run(SharedDb(under, ask)), parent)
+        self._greenlet = greenlet(lambda: side.run(SharedDb(under, ask, said)), parent)
 
     @property
     def is_answered(self) -> bool:

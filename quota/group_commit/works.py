@@ -59,11 +59,12 @@ class Work(ABC):
 
 @dataclass(slots=True)
 class Admission(Work):
-    """An admit that goes on to SQL."""
+    """An admit that goes on to SQL. `told`: what Redis said of it, if it was asked."""
 
     methods: RequestMethods
     ask: Ask
     told: Answer | None
+    looks_first: bool
     looked: Looked | None = field(default=None, init=False)
 
     @property
@@ -74,7 +75,7 @@ class Admission(Work):
 
     @property
     def looks(self) -> bool:
-        return not isinstance(self.told, Passed)
+        return self.looks_first and not isinstance(self.told, Passed)
 
     def look(self, db: Db) -> Decision | None:
         looked = self.methods._look(db, self.ask)

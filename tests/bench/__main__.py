@@ -10,13 +10,23 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import budgets, decision, durable, history, peers, redis_front, verifying
+from tests.bench import (
+    budgets,
+    decision,
+    durable,
+    group_commit,
+    history,
+    peers,
+    redis_front,
+    verifying,
+)
 from tests.bench.rounds import Ratio
 
 ALL = {
     "budgets": budgets.run,
     "decision": decision.run,
     "durable": durable.run,
+    "group_commit": group_commit.run,
     "history": history.run,
     "redis": redis_front.run,
     "peers": peers.run,

@@ -61,7 +61,8 @@ class Grouped(Driver):
         ask = checked_ask(**(dict.fromkeys(ASKED) | {"consent": False} | named))
         front = self.comptroller._front
         told = None if front is None else front.decide(self.comptroller.policies, ask)
-        return Admission(self.comptroller, ask, told) if goes_on(told) else None
+        looks_first = sum(self.made.values()) % 2 == 0
+        return Admission(self.comptroller, ask, told, looks_first) if goes_on(told) else None
 
 
 class InBatches(Grouped):
