@@ -25,6 +25,19 @@ STDIO = "-"
 TOP = 5
 
 
+PlanOfAll = Annotated[
+    str | None, typer.Option("--plan", help="The plan of every row, whatever the rows say.")
+]
+Out = Annotated[
+    str | None,
+    typer.Option("--json", metavar="FILE", help="Write the totals here as JSON; - is stdout."),
+]
+SkipInvalid = Annotated[
+    bool,
+    typer.Option("--skip-invalid", help="Count rows that are no requests instead of stopping."),
+]
+
+
 def add_to(root: typer.Typer) -> None:
     """Add the command."""
     root.command()(replay)
@@ -51,9 +64,7 @@ def replay(
             help="The policy file, in force for the whole of it.",
         ),
     ] = POLICIES_DEFAULT,
-    plan: Annotated[
-        str | None, typer.Option("--plan", help="The plan of every row, whatever the rows say.")
-    ] = None,
+    plan: PlanOfAll = None,
     database: Annotated[
         str | None,
         typer.Option(
@@ -73,14 +84,8 @@ def replay(
             help="Put Redis in front: redis://... or redis+cluster://... Nothing is left there.",
         ),
     ] = None,
-    out: Annotated[
-        str | None,
-        typer.Option("--json", metavar="FILE", help="Write the totals here as JSON; - is stdout."),
-    ] = None,
-    skip_invalid: Annotated[
-        bool,
-        typer.Option("--skip-invalid", help="Count rows that are no requests instead of stopping."),
-    ] = False,
+    out: Out = None,
+    skip_invalid: SkipInvalid = False,
 ) -> None:
     """Run recorded demand through the real engine, on a clock set to the recording's own instants.
 

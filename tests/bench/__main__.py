@@ -18,6 +18,7 @@ from tests.bench import (
     history,
     peers,
     redis_front,
+    scale,
     verifying,
 )
 from tests.bench.rounds import Ratio
@@ -30,6 +31,7 @@ ALL = {
     "history": history.run,
     "redis": redis_front.run,
     "peers": peers.run,
+    "scale": scale.run,
     "verify": verifying.run,
 }
 
