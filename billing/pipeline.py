@@ -23,10 +23,10 @@ from billing.batch import Batched, Part
 from billing.sql import NUMBERED, Compiled, Db, Question, Row, Statement
 
 
-def open_db(driver: PoolProxiedConnection, dialect: Dialect, *, ours: bool) -> Db:
-    """Work on a connection to PostgreSQL as its driver does best. `ours`: nobody else has begun something on it."""
+def open_db(driver: PoolProxiedConnection, dialect: Dialect) -> Db:
+    """Work on a connection to PostgreSQL, ours or a host's, as its driver does best."""
     if isinstance(driver.driver_connection, psycopg.Connection):
-        has_pipeline = ours and psycopg.Pipeline.is_supported()
+        has_pipeline = psycopg.Pipeline.is_supported()
         return Pipelined(driver, dialect) if has_pipeline else Psycopg(driver, dialect)
     return Batched(driver, dialect) if dialect.paramstyle == NUMBERED else Db(driver, dialect)
 

@@ -58,7 +58,7 @@ ELSEWHERE: Final = ("25006", "57P01", "57P02", "57P03")
 
 
 class _Upgradable:
-    __slots__ = ("_cursor", "db", "snapshot", "writes")
+    __slots__ = ("db", "snapshot", "writes")
 
     def __init__(self, db: Db) -> None:
         self.db, self.writes, self.snapshot = db, False, True
@@ -189,15 +189,18 @@ class PostgresStore(Store):
 
     @contextmanager
     def _begun(self, connection: PoolProxiedConnection, how: str) -> Iterator[Db]:
-        db = open_db(connection, self.engine.dialect, ours=True)
+        db = open_db(connection, self.engine.dialect)
         db.budgets = Charging(self._holder)
         try:
             db.driver_sql(how)
             if not self.owns_engine:
                 db.driver_sql(LIMIT)
             yield db
-        finally:
-            db.close()
+        except BaseException:
+            with suppress(Exception):  # what went wrong first is what is told
+                db.close()
+            raise
+        db.close()
 
     @contextmanager
     def _connection(self) -> Iterator[PoolProxiedConnection]:

@@ -55,7 +55,7 @@ def joined(session: HostsOwn, *, kept: bool) -> Iterator[Joined]:
     """Work in the host's transaction. What is not kept leaves no row, and no lock."""
     connection = session.connection()
     same_kind(connection.dialect, "postgresql")
-    db = open_db(connection.connection, connection.dialect, ours=False)
+    db = open_db(connection.connection, connection.dialect)
     try:
         db.driver_sql(f"SAVEPOINT {SAVEPOINT}")
         transaction = Joined(db, kept=kept)
@@ -65,6 +65,10 @@ def joined(session: HostsOwn, *, kept: bool) -> Iterator[Joined]:
             if transaction.kept:
                 db.driver_sql(LET_GO)
         except BaseException:
+            with suppress(
+                Exception
+            ):  # it is raised already, and leaves out what was sent behind it
+                db.flush()
             with suppress(Exception):  # a connection that is gone has no savepoint either
                 _undo(db)
             raise
