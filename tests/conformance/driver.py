@@ -170,7 +170,9 @@ class Filed(Driver):
         return self.folder / f"{id(self)}.db"
 
     def opened(self, policy_set: PolicySet) -> Comptroller:
-        return Comptroller.open(policy_set, f"sqlite:///{self.path}", redis=self.redis, clock=self.clock)
+        return Comptroller.open(
+            policy_set, f"sqlite:///{self.path}", redis=self.redis, clock=self.clock
+        )
 
     def close(self) -> None:
         super().close()
@@ -221,7 +223,9 @@ class Awaited(Driver):
 
     def opened(self, policy_set: PolicySet) -> Comptroller:
         self.loop = asyncio.new_event_loop()
-        self.awaited = AsyncComptroller.open(policy_set, self.database, redis=self.redis, clock=self.clock)
+        self.awaited = AsyncComptroller.open(
+            policy_set, self.database, redis=self.redis, clock=self.clock
+        )
         return self.awaited.sync
 
     @property

@@ -222,7 +222,9 @@ class Machine(RuleBasedStateMachine):
         answer = self.both("admit", account, "clip", {"n": n, "style": style}, key, **named)
         if answer[0] == "denial":
             self.last_retry_at = answer[5]
-            if self.driver.redis is not None:  # which has heard of the denial by now, and denies itself
+            if (
+                self.driver.redis is not None
+            ):  # which has heard of the denial by now, and denies itself
                 again = ("clip", {"n": n, "style": style}, self.reference())
                 self.both("admit", account, *again, **named)
         elif answer[0] == "grant" and answer[1] not in self.grants:

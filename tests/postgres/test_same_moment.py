@@ -41,7 +41,7 @@ def both(host, outside):
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_two_requests_of_a_new_account_open_one_book(world, both, end):
+def test_guarantee_exact_two_requests_of_a_new_account_open_one_book(world, both, end):
     def first(session):
         world.grant(20, account="new", key="first", session=session)
 
@@ -72,7 +72,7 @@ def test_two_changes_of_a_new_account_open_one_book(world, both, end):
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_the_same_request_at_once_is_one_grant(world, both, end):
+def test_guarantee_once_the_same_request_of_a_new_account_at_once_is_one_grant(world, both, end):
     def first(session):
         world.grant(1, account="new", key="job", session=session)
 
@@ -85,7 +85,9 @@ def test_the_same_request_at_once_is_one_grant(world, both, end):
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_an_account_that_is_forgotten_meanwhile_gets_another_book(world, both, end):
+def test_guarantee_forgettable_an_account_that_is_forgotten_meanwhile_gets_another_book(
+    world, both, end
+):
     world.grant(20)
 
     def first(session):
@@ -99,7 +101,7 @@ def test_an_account_that_is_forgotten_meanwhile_gets_another_book(world, both, e
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_one_payment_of_two_accounts_is_booked_for_one_of_them(world, both, end):
+def test_guarantee_once_one_payment_of_two_accounts_is_booked_for_one_of_them(world, both, end):
     for account in ("u", "v"):
         world.grant(1, account=account)
 
