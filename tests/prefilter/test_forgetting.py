@@ -59,6 +59,7 @@ def test_an_old_state_that_was_put_back_gives_way_to_that_of_the_later_book(worl
     news.flush()
     news._send = send
     world.comptroller.forget("u")
+    world.tell()
     news._send([message for message in sent if message.args[0] == "p"])
     assert world.known().book_id == 1
     assert world.said() == DENIED, "for half a minute at most"
