@@ -14,9 +14,8 @@ from typing import Any, Final
 from sqlalchemy import Dialect, Select
 
 from billing.arrays import arrays
-from billing.sql import NUMBERED, Compiled, Db, Row, Statement
+from billing.sql import NUMBERED, Compiled, Db, Question, Row, Statement
 
-Question = tuple[Statement, Mapping[str, Any]]
 GIVEN: Final = "given"
 
 _PLACE: Final = re.compile(r"\$(\d+)")

@@ -225,7 +225,7 @@ class AsyncComptroller:
         if self._shared.group is None or session is not None or not goes_on(told):
             return await self._decided(ask, told, session=session)
         denied = self._shared.group.denied
-        work = Admission(self.sync, ask, told, looks_first=account in denied)
+        work = Admission(self.sync, ask, told, expects_denial=account in denied)
         alone = partial(Comptroller._decided, self.sync, ask, told)  # noqa: SLF001 - see above
         decision: Decision = await self._shared.group.make(work, alone)
         denied.note(account, granted=decision.granted)

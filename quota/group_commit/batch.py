@@ -55,10 +55,10 @@ def run_batch(store: Store, calls: Sequence[Call]) -> None:
                 call.outcome, call.is_done = side.answer, True
     taking = [call for call in calls if call in would_take]
     if taking:
-        for call, side in _share(
-            store.writing(waits=PATIENCE), taking, lambda call: call.work.take
-        ):
+        taken = _share(store.writing(waits=PATIENCE), taking, lambda call: call.work.take)
+        for call, side in taken:
             call.outcome, call.is_done = side.answer, True
+        for _, side in taken:
             if side.db is not None:
                 store.tell(side.db)
 

@@ -58,6 +58,8 @@ class Waiting:
             return
         if self.error is None:
             self.future.set_result(self.result)
+        elif isinstance(self.error, StopIteration):  # a future takes none
+            self.future.set_exception(RuntimeError("a call was stopped"))
         else:
             self.future.set_exception(self.error)
 

@@ -15,11 +15,10 @@ from sqlalchemy import Delete, Insert, Table, Update
 from sqlalchemy.sql import visitors
 
 from billing.books import LOCKS
-from billing.sql import Db, Row, Statement
+from billing.sql import Db, Question, Row, Statement
 from billing.tables import BOOKS
 from billing.tables import Table as OurTable
 
-Question = tuple[Statement, Mapping[str, Any]]
 INSERT, UPDATE, DELETE = range(3)
 Asker = Callable[[Sequence[Question]], list[list[Row]]]
 
@@ -62,7 +61,17 @@ def _places() -> Mapping[str, int]:
 class SharedDb(Db):
     """A transaction as one of several calls sees it, which must be about different accounts."""
 
-    __slots__ = ("_ask", "_said", "_under", "_written", "books", "touched", "writes")
+    __slots__ = (
+        "_answers",
+        "_ask",
+        "_expected",
+        "_said",
+        "_under",
+        "_written",
+        "books",
+        "touched",
+        "writes",
+    )
 
     def __init__(self, under: Db, ask: Asker, said: set[str]) -> None:
         """Read by `ask`. `under`: the transaction itself; `said`: what was said in it for all, such as LOCK."""
@@ -73,6 +82,8 @@ class SharedDb(Db):
         self.budgets = under.budgets
         self._under, self._ask, self._said = under, ask, said
         self._written: set[str] = set()
+        self._expected: Sequence[Question] = ()
+        self._answers: dict[Any, list[Row]] = {}
         self.writes: Final[list[Question]] = []
         """What is to be written, in order, once the call is done."""
         self.books: Final[set[int]] = set()
@@ -87,6 +98,7 @@ class SharedDb(Db):
         if not each:
             return
         nature = nature_of(statement)
+        self._answers.clear()  # they are from before this
         if not nature.waits:
             self.touched = True
             self._under.run_each(statement, each)
@@ -105,6 +117,7 @@ class SharedDb(Db):
             self._under.flush()
 
     def count(self, statement: Statement, /, **values: Any) -> int:
+        self._answers.clear()
         changed = self._under.count(statement, **values)
         self.touched = self.touched or changed > 0
         return changed
@@ -116,14 +129,29 @@ class SharedDb(Db):
         for statement, _ in asked:
             if not self._written.isdisjoint(nature_of(statement).tables):
                 raise Alone("it reads what it has written itself")
-        answers = self._ask(asked)
+        if self._answers and all(_known_by(each) in self._answers for each in asked):
+            return [self._answers.pop(_known_by(each)) for each in asked]
+        answers = self._ask([*asked, *self._expected])
+        for expected, rows in zip(self._expected, answers[len(asked) :], strict=True):
+            self._answers[_known_by(expected)] = rows
+        self._expected = ()
+        del answers[len(asked) :]
         for (statement, _), rows in zip(asked, answers, strict=True):
             if rows and nature_of(statement).writes and statement not in LOCKS:
                 self.touched = True
         return answers
+
+    def ahead(self, *asked: Question) -> None:
+        if not self.one_writer:  # there nothing travels
+            self._expected = asked
 
     def flush(self) -> None:
         """Nothing is queued that others wait for: what is read or locked here is so at once."""
 
     def close(self) -> None:
         pass
+
+
+def _known_by(question: Question) -> Any:
+    statement, values = question
+    return statement, frozenset(values.items())

@@ -17,8 +17,8 @@ from greenlet import getcurrent, greenlet  # type: ignore[import-untyped]
 
 from billing.books import BOOK_OF, LOCK_UNLESS_BUSY, LOCKS
 from billing.each import rows_of_many
-from billing.sql import Db, Row, Statement
-from quota.group_commit.shared import Alone, Question, SharedDb, nature_of
+from billing.sql import Db, Question, Row, Statement
+from quota.group_commit.shared import Alone, SharedDb, nature_of
 
 Part = Callable[[Db], Any]
 
@@ -152,22 +152,31 @@ class InStep(Transaction):
 
     def _answer(self, steps: Sequence[_Step], owners: dict[int, _Step]) -> None:
         """Answer these calls' questions at once. A book that is not to be had ends the call that asked for it."""
-        questions: list[Question] = []
+        locks: list[_Step] = []
         for step in steps:
             statement, values = step.asked[0]
             if statement in LOCKS:
                 book_id = values["book_id"]
                 if book_id in self._books or owners.setdefault(book_id, step) is not step:
                     step.error = Later()
-                    continue
-                step.asked[0] = (LOCK_UNLESS_BUSY, values)
-            questions += step.asked
+                else:
+                    step.asked[0] = (LOCK_UNLESS_BUSY, values)
+                    locks.append(step)
+        asking = [step for step in steps if step.error is None]
+        # What is read of a book is read once it is locked, also where another call asks the same.
+        questions = [step.asked[0] for step in locks]
+        questions += [
+            each for step in asking for each in step.asked if each[0] is not LOCK_UNLESS_BUSY
+        ]
         answers = iter(rows_of_many(self._under, questions) if questions else ())
-        for step in steps:
-            if step.error is None:
-                step.answers = [next(answers) for _ in step.asked]
-                if step.asked[0][0] is LOCK_UNLESS_BUSY and not step.answers[0]:
-                    step.error = Alone("somebody else has its account")
+        locked = {step: next(answers) for step in locks}
+        for step in asking:
+            step.answers = [
+                locked[step] if statement is LOCK_UNLESS_BUSY else next(answers)
+                for statement, _ in step.asked
+            ]
+            if not locked.get(step, True):
+                step.error = Alone("somebody else has its account")
 
 
 class _Step:

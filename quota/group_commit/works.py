@@ -59,12 +59,12 @@ class Work(ABC):
 
 @dataclass(slots=True)
 class Admission(Work):
-    """An admit that goes on to SQL. `told`: what Redis said of it, if it was asked."""
+    """An admit that goes on to SQL. `told`: what Redis said, if it was asked. `expects_denial`: it looks first."""
 
     methods: RequestMethods
     ask: Ask
     told: Answer | None
-    looks_first: bool
+    expects_denial: bool
     looked: Looked | None = field(default=None, init=False)
 
     @property
@@ -75,7 +75,9 @@ class Admission(Work):
 
     @property
     def looks(self) -> bool:
-        return self.looks_first and not isinstance(self.told, Passed)
+        # Alone, one that Redis has not passed looks first: that its time is over it hears before that it is denied.
+        first = self.expects_denial or self.ask.not_after is not None
+        return first and not isinstance(self.told, Passed)
 
     def look(self, db: Db) -> Decision | None:
         looked = self.methods._look(db, self.ask)

@@ -106,7 +106,7 @@ if ARGV[1] ~= 'd' then
   end
 
   local blob = redis.call('GET', KEYS[1])
-  local s = blob and parsed(blob)
+  local s = blob and #blob >= HEADER_SIZE and parsed(blob)
 
   if op == 'p' then
     -- What SQL says of the whole account, so many microseconds ago; of two accounts of it, the later record wins. An

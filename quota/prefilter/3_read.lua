@@ -10,7 +10,7 @@ local unbooked, fresh, keep, ttl, hold = p[4] == 1, p[7], p[8], p[9], p[10]
 local blob = redis.call('GET', KEYS[1])
 local doubtful, version, book, seq, seen, told, last, reach, n_facts, n_names, n_members, n_tats, n_lots, n_leases, n_unbooked,
   n_uses, n_spends, n_filter, partial
-if blob then
+if blob and #blob >= HEADER_SIZE then
   version, book, seq, seen, told, last, reach, n_facts, n_names, n_members, n_tats, n_lots, n_leases, n_unbooked,
     n_uses, n_spends, n_filter, partial = unpack(HEADER, blob)
 end

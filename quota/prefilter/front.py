@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 from typing import Any, ClassVar, Final, Literal, TypeVar
 
-from policies.errors import StoreUnavailable
+from policies.errors import InvalidRequest, StoreUnavailable
 from policies.instants import micros
 from policies.policy_set import PolicySet
 from quota.ask import Ask
@@ -216,8 +216,10 @@ class Front:
 
 def limits_only(policy_set: PolicySet, ask: Ask) -> bool:
     """Whether SQL has no part in an operation."""
-    operation = policy_set.operations.get(ask.operation)
-    return operation is not None and operation.limits_only
+    try:
+        return policy_set.operation(ask.operation).limits_only
+    except InvalidRequest:
+        return False  # SQL says what is wrong
 
 
 def denial_of(

@@ -136,7 +136,9 @@ class News(Forkable):
             try:
                 messages = self._reporter.messages(events)
                 messages += self._reporter.marks(written)
-                messages += () if self._is_away() else self._reporter.states(unknown)
+                if not self._is_away():
+                    unknown |= dict.fromkeys(self._reporter.grown())
+                    messages += self._reporter.states(unknown)
                 self._send(messages)
             except (RedisUnavailable, ComptrollerError) as error:
                 log.debug("not told: %s", error)

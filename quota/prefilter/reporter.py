@@ -26,6 +26,8 @@ from quota.stores.base import Store
 
 Now = Callable[[], tuple[datetime, str]]
 NAMES_MOST: Final = 100_000
+SINGLY_MOST: Final = 64
+"""After so many grants that were told one by one, the account is told as a whole: its filter of keys fills up."""
 LARGE_SECONDS: Final = 30.0
 """For so long an account that is too large for Redis is not read again."""
 
@@ -56,6 +58,7 @@ class Reporter:
         """Begin with no lock that a thread of the parent may have held."""
         self._names: dict[int, str] = {}
         self._large: dict[str, float] = {}
+        self._singly: dict[int, int] = {}
         self._guard = threading.Lock()
 
     def moment(self) -> Moment:
@@ -119,6 +122,7 @@ class Reporter:
             self._learn_budgets(db, compiler.policy_set, now, epoch)
             for account in accounts:
                 state = account_state(db, account, compiler.lookback, now)
+                self._singly.pop(state.book_id, None)
                 blob, key = packed(state), self.keys.of(account)
                 if blob is None:
                     self._note_large(account)
@@ -129,11 +133,21 @@ class Reporter:
                     messages.append(told)
         return messages
 
+    def grown(self) -> list[str]:
+        """Return the accounts of which so many grants were told singly that their filters of keys have filled up."""
+        return [
+            self._names[book_id]
+            for book_id, count in self._singly.items()
+            if count >= SINGLY_MOST and book_id in self._names
+        ]
+
     def _message(self, event: Event) -> Message:
         lifetime = self._lifetime()
         if isinstance(event, Made):
             note, moment = event.note, event.moment
-            self._learn_name(note.granted.book.id, note.account)
+            book_id = note.granted.book.id
+            self._learn_name(book_id, note.account)
+            self._singly[book_id] = self._singly.get(book_id, 0) + 1
             told = grant_message(note.print, note.member, note.granted, event.before, event.after)
             return Message(
                 self.keys.of(note.account),
@@ -152,6 +166,7 @@ class Reporter:
         with self._guard:
             if len(self._names) >= NAMES_MOST:
                 self._names.clear()
+                self._singly.clear()
             self._names[book_id] = name
 
     def _note_large(self, account: str) -> None:

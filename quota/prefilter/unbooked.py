@@ -37,7 +37,7 @@ from quota.prefilter.prints import member_print, unbooked_print
 SETTLED: Final = 8
 RELEASED: Final = 16
 STATUSES: Final[Mapping[int, Status]] = {SETTLED: "settled", RELEASED: "released"}
-_ID: Final = re.compile(r"un_([0-9a-f]{16})_([^/]{1,200})/(.{1,200})\Z")
+_ID: Final = re.compile(r"un_([0-9a-f]{16})_([^/]{1,600})/(.{1,200})\Z")
 
 
 class Ids(NamedTuple):
@@ -50,7 +50,9 @@ class Ids(NamedTuple):
     @property
     def text(self) -> str:
         """The id."""
-        return f"un_{self.print.hex()}_{self.operation}/{self.account}"
+        # A slash ends the operation's name.
+        operation = self.operation.replace("%", "%25").replace("/", "%2F")
+        return f"un_{self.print.hex()}_{operation}/{self.account}"
 
 
 class Unbooked(NamedTuple):
@@ -79,7 +81,10 @@ class Unbooked(NamedTuple):
 def parse_unbooked_id(text: object) -> Ids | None:
     """Return what such an id says; None: it is another kind of id."""
     match = _ID.match(text) if isinstance(text, str) else None
-    return None if match is None else Ids(bytes.fromhex(match[1]), match[2], match[3])
+    if match is None:
+        return None
+    operation = match[2].replace("%2F", "/").replace("%25", "%")
+    return Ids(bytes.fromhex(match[1]), operation, match[3])
 
 
 def unknown(ids: Ids) -> UnknownGrant:

@@ -61,8 +61,8 @@ class Grouped(Driver):
         ask = checked_ask(**(dict.fromkeys(ASKED) | {"consent": False} | named))
         front = self.comptroller._front
         told = None if front is None else front.decide(self.comptroller.policies, ask)
-        looks_first = sum(self.made.values()) % 2 == 0
-        return Admission(self.comptroller, ask, told, looks_first) if goes_on(told) else None
+        expects_denial = sum(self.made.values()) % 2 == 0
+        return Admission(self.comptroller, ask, told, expects_denial) if goes_on(told) else None
 
 
 class InBatches(Grouped):

@@ -51,10 +51,10 @@ def admission(
     n: int = 1,
     *,
     kind: type[Admission] = Admission,
-    looks_first: bool = False,
+    expects_denial: bool = False,
     **more: Any,
 ) -> Call:
     """An admit of `n` units, as one of a batch."""
     asked = dict.fromkeys(OTHERS) | {"operation": "clip", "consent": False} | more
     ask = checked_ask(**asked | {"account": account, "key": key, "attributes": {"n": n}})
-    return call(kind(comptroller, ask, None, looks_first))
+    return call(kind(comptroller, ask, None, expects_denial))

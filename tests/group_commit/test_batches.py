@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from quota import Denial, InvalidRequest
+from quota import DeadlinePassed, Denial, InvalidRequest
 from quota.group_commit.batch import run_batch
 from quota.group_commit.works import Admission, extending, releasing, settling, starting
 from quota.stores.telling import TellingStore
@@ -96,11 +96,11 @@ def test_a_call_that_fails_after_it_has_opened_a_book_undoes_the_batch_and_all_g
     assert rows(database, "SELECT count(*) FROM comptroller_book") == [(0,)]
 
 
-@pytest.mark.parametrize("looks_first", [False, True])
-def test_calls_about_one_account_are_made_in_order_up_to_its_limit(comptroller, looks_first):
+@pytest.mark.parametrize("expects_denial", [False, True])
+def test_calls_about_one_account_are_made_in_order_up_to_its_limit(comptroller, expects_denial):
     granted(comptroller, "u", "v")
     keys = ["before", *(f"k{number}" for number in range(35)), "k0"]
-    calls = [admission(comptroller, "u", key, looks_first=looks_first) for key in keys]
+    calls = [admission(comptroller, "u", key, expects_denial=expects_denial) for key in keys]
     calls.insert(7, admission(comptroller, "v", "k"))
     run_batch(comptroller._db, calls)
     assert all(done(calls))
@@ -152,7 +152,7 @@ def test_a_denial_in_a_batch_waits_for_nobody(comptroller, database):
     granted(comptroller, "u")
     comptroller.admit(account="u", operation="clip", attributes={"n": 29}, key="rest")
     calls = [
-        admission(comptroller, "u", "k", looks_first=True),
+        admission(comptroller, "u", "k", expects_denial=True),
         admission(comptroller, "v", "k"),
     ]
     with locked(database):
@@ -201,3 +201,13 @@ def test_listeners_hear_of_each_call_once_it_is_committed(comptroller, database)
         committed[book] >= reach[1]
         for (book, reach), (_, committed) in zip(told, heard, strict=True)
     )
+
+
+def test_who_is_denied_and_whose_time_is_over_hears_what_it_would_hear_alone(comptroller, clock):
+    comptroller.admit(account="u", operation="clip", attributes={"n": 30}, key="all")
+    more = {"not_after": clock() - timedelta(seconds=1)}
+    calls = [admission(comptroller, "u", "k", **more), admission(comptroller, "v", "k")]
+    run_batch(comptroller._db, calls)
+    assert done(calls) == [False, True]
+    with pytest.raises(DeadlinePassed):
+        comptroller.admit(account="u", operation="clip", key="k", **more)

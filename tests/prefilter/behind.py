@@ -14,7 +14,7 @@ from quota.prefilter.answers import Verdict
 from quota.prefilter.front import Front
 from quota.prefilter.prints import redis_key
 from quota.testing import FakeClock
-from tests.prefilter.blobs import Rows, rows_of
+from tests.prefilter.blobs import rows_of
 from tests.world import POLICIES, START, World, discrepancies
 
 
@@ -44,8 +44,8 @@ class Behind(World):
             str(decision.decided_by),
         )
 
-    def known(self, account: str = "u") -> Rows | None:
-        """Return what Redis holds of an account."""
+    def known(self, account: str = "u") -> Any:
+        """Return the rows that Redis holds of an account, or None."""
         blob = self.front.redis.command("GET", redis_key(account))
         return None if blob is None else rows_of(blob)
 
@@ -74,11 +74,16 @@ def behind(
     database: Any = "sqlite://",
     clock: FakeClock | None = None,
     start: datetime = START,
+    server_time: bool = False,
 ) -> Iterator[Behind]:
-    """Open a Comptroller behind Redis, and see at the end that its books are sound."""
+    """Open a Comptroller behind Redis, and see at the end that its books are sound.
+
+    `server_time`: by the clocks of the system and of Redis's server, instead of one that is set.
+    """
     parsed = policies if isinstance(policies, PolicySet) else PolicySet.parse(policies)
     clock = clock or FakeClock(start)
-    with Comptroller.open(parsed, database, url, clock) as comptroller:
+    given = None if server_time else clock
+    with Comptroller.open(parsed, database, url, given) as comptroller:
         world = Behind(comptroller, clock)
         world.front.news.by_hand = True
         yield world

@@ -1,4 +1,4 @@
-"""A pre-forking server: `python -m tests.processes.forks DATABASE`.
+"""A pre-forking server: `python -m tests.processes.forks DATABASE [REDIS]`.
 
 The parent opens the books, uses them from several threads, and forks. Then parent and children ask at the same
 time, for the same account, and some of it is denied. One line of JSON says what came of it.
@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from policies.policy_set import PolicySet
-from quota import AsyncComptroller, Comptroller
+from quota import AsyncComptroller, Comptroller, Decision
 from tests.world import POLICIES, START, discrepancies
 
 CHILDREN: Final = 3
@@ -25,8 +25,7 @@ ASKED: Final = 20
 
 def ask(comptroller: Comptroller, who: str, threads: int = 4) -> Counter[str]:
     def one(number: int) -> str:
-        decision = comptroller.admit(account="u", operation="clip", key=f"{who}-{number}")
-        return "granted" if decision else "denied"
+        return counted(comptroller.admit(account="u", operation="clip", key=f"{who}-{number}"))
 
     with ThreadPoolExecutor(threads) as pool:
         return Counter(pool.map(one, range(ASKED)))
@@ -37,7 +36,11 @@ async def ask_async(comptroller: AsyncComptroller, who: str) -> Counter[str]:
         comptroller.admit(account="u", operation="clip", key=f"{who}-{number}")
         for number in range(ASKED)
     )
-    return Counter("granted" if decision else "denied" for decision in await asyncio.gather(*asked))
+    return Counter(map(counted, await asyncio.gather(*asked)))
+
+
+def counted(decision: Decision) -> str:
+    return "granted" if decision else f"denied by {decision.decided_by}"
 
 
 def use_before_forking(comptroller: Comptroller, awaited: AsyncComptroller) -> None:
@@ -49,37 +52,39 @@ def use_before_forking(comptroller: Comptroller, awaited: AsyncComptroller) -> N
 
     async def some() -> None:
         await asyncio.gather(*(awaited.balance(f"a{number}") for number in range(8)))
+        assert await awaited.admit(account="a0", operation="clip", key="awaited")
 
     asyncio.run(some())
     assert not comptroller.admit(account="before", operation="clip", key="one more")
 
 
-def main(database: str) -> None:
-    comptroller = Comptroller.open(PolicySet.parse(POLICIES), database, clock=lambda: START)
+def main(database: str, redis: str | None = None) -> None:
+    policies = PolicySet.parse(POLICIES)
+    comptroller = Comptroller.open(policies, database, redis, clock=lambda: START)
     awaited = AsyncComptroller(comptroller)
     use_before_forking(comptroller, awaited)
-    answers = []
+    children = []
     for number in range(CHILDREN):
         reading, writing = os.pipe()
         if os.fork() == 0:
-            counted = ask(comptroller, f"child-{number}")
-            counted += asyncio.run(ask_async(awaited, f"async-{number}"))
+            answers = ask(comptroller, f"child-{number}")
+            answers += asyncio.run(ask_async(awaited, f"async-{number}"))
             comptroller.close()
-            os.write(writing, json.dumps(counted).encode())
+            os.write(writing, json.dumps(answers).encode())
             sys.exit(0)  # not os._exit: what it has inherited is taken down as in any process
         os.close(writing)
-        answers.append(reading)
-    counted = ask(comptroller, "parent")
-    for reading in answers:
+        children.append(reading)
+    answers = ask(comptroller, "parent")
+    for reading in children:
         with os.fdopen(reading) as answer:
-            counted += Counter(json.load(answer))
+            answers += Counter(json.load(answer))
     ended = [os.waitstatus_to_exitcode(os.wait()[1]) for _ in range(CHILDREN)]
     after = comptroller.admit(account="after", operation="clip", key="k").granted
     denials = sum(record.count for record in comptroller.denials("u"))
     wrong = [str(each) for each in discrepancies(comptroller)]
     comptroller.close()
     told = {"ended": ended, "after": after, "recorded": denials, "wrong": wrong}
-    print(json.dumps({**counted, **told}))
+    print(json.dumps({**answers, **told}))
 
 
 if __name__ == "__main__":

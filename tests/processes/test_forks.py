@@ -19,9 +19,16 @@ def database(request, tmp_path):
     return request.getfixturevalue("database_url")
 
 
-def test_a_parent_and_its_forked_children_share_the_books_and_no_connection(database):
+@pytest.fixture(params=["nothing", "redis", "cluster"])
+def redis(request):
+    if request.param == "nothing":
+        return ()
+    return (request.getfixturevalue("redis_url" if request.param == "redis" else "cluster_url"),)
+
+
+def test_a_parent_and_its_forked_children_share_the_books_and_no_connection(database, redis):
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "tests.processes.forks", database],
+        [sys.executable, "-W", "error", "-m", "tests.processes.forks", database, *redis],
         cwd=PROJECT,
         capture_output=True,
         text=True,
@@ -32,8 +39,10 @@ def test_a_parent_and_its_forked_children_share_the_books_and_no_connection(data
     assert done.stderr == ""
     told = json.loads(done.stdout)
     asked = ASKED * (1 + 2 * CHILDREN)
-    assert (told["granted"], told["denied"]) == (30, asked - 30)
-    assert told["recorded"] == told["denied"]  # each by the process that denied, and once
+    by_redis, by_sql = told.get("denied by redis", 0), told.get("denied by sql", 0)
+    assert (told["granted"], by_redis + by_sql) == (30, asked - 30)
+    assert bool(by_redis) == bool(redis)
+    assert told["recorded"] == asked - 30  # each by the process that denied, and once
     assert told["ended"] == [0] * CHILDREN
     assert told["after"]
     assert told["wrong"] == []
