@@ -8,7 +8,7 @@ but none goes unseen: `close` waits for everything.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import cache
 from typing import Any, cast
@@ -62,7 +62,7 @@ class Pipelined(Psycopg):
         connection = cast("psycopg.Connection[Any]", driver.driver_connection)
         self._sender = self._new_cursor()
         self._expected: Sequence[Question] = ()
-        self._answers: dict[Any, _Answer] = {}
+        self._answers: list[tuple[Question, _Answer]] = []
         self._context = connection.pipeline()
         self._pipeline = self._context.__enter__()
 
@@ -87,13 +87,13 @@ class Pipelined(Psycopg):
     def rows_of(self, *asked: Question) -> list[list[Row]]:
         self._send()
         answers = [self._answer(each) for each in asked]
-        for each in self._expected:
-            self._answers[_known_by(each)] = self._asked(each)
-        self._expected = ()
+        if self._expected:
+            self._answers += [(each, self._asked(each)) for each in self._expected]
+            self._expected = ()
         return [compiled.converted(cursor.fetchall()) for compiled, cursor in answers]
 
-    def ahead(self, *asked: Question) -> None:
-        self._expected = asked
+    def ahead(self, asked: Iterable[Question]) -> None:
+        self._expected = tuple(asked)
 
     def flush(self) -> None:
         self._send()
@@ -109,8 +109,11 @@ class Pipelined(Psycopg):
             super().close()
 
     def _answer(self, question: Question) -> _Answer:
-        known = self._answers.pop(_known_by(question), None) if self._answers else None
-        return self._asked(question) if known is None else known
+        for place, (asked, answer) in enumerate(self._answers):
+            if asked[0] is question[0] and asked[1] == question[1]:
+                del self._answers[place]
+                return answer
+        return self._asked(question)
 
     def _asked(self, question: Question) -> _Answer:
         statement, values = question
@@ -124,11 +127,6 @@ class Pipelined(Psycopg):
 
     def _execute(self, text: str, values: list[Any]) -> None:
         self._sender.execute(text, values)
-
-
-def _known_by(question: Question) -> Any:
-    statement, values = question
-    return statement, frozenset(values.items())
 
 
 def numbered(dialect: Dialect) -> Dialect:

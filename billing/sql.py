@@ -8,7 +8,7 @@ on every database.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, Final
 
@@ -274,10 +274,11 @@ class Db:
         """Run several statements, one after the other, and return the rows of each."""
         return [self.rows(statement, **values) for statement, values in asked]
 
-    def ahead(self, *asked: Question) -> None:
+    def ahead(self, asked: Iterable[Question]) -> None:
         """Say what will be asked next, so that it can travel with the first of it and cost no wait of its own.
 
         Changes no answer: what is said here and not asked is lost, and whatever is written makes it be asked anew.
+        Give it what makes questions when it is gone through: most databases do not.
         """
 
     def flush(self) -> None:

@@ -132,7 +132,7 @@ def _looked(
     wrong, case = None, None
     try:
         case = case_of(policy_set, ask, Picture(book, (), ()), now)
-        db.ahead(*questions_of(case, book))
+        db.ahead(questions_of(case, book))
     except InvalidRequest as error:
         wrong = error
     # A known key comes first: what it has brought is there, whatever the policy file has become since.

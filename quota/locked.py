@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -54,7 +54,7 @@ def lock_grant(db: Db, ids: tuple[int, int], clock: Clock, *ahead: Question) -> 
     Raises:
         UnknownGrant: there is none of that id.
     """
-    db.ahead(*every_picture_question(ids[0]), *grant_questions(*ids), *ahead)
+    db.ahead(_questions(ids, ahead))
     book = lock_book_by_id(db, ids[0])
     if book is None or ids[1] > book.grants:
         raise UnknownGrant(f"there is no grant `{grant_id(*ids)}`")
@@ -62,6 +62,13 @@ def lock_grant(db: Db, ids: tuple[int, int], clock: Clock, *ahead: Question) -> 
     picture = post_dues(db, book, now)
     save_book(db, book)
     return Locked(book, picture, load_grant(db, *ids), load_ended(db, *ids), now)
+
+
+def _questions(ids: tuple[int, int], more: Iterable[Question]) -> Iterator[Question]:
+    """Yield what is asked under the lock, if nothing is due."""
+    yield from every_picture_question(ids[0])
+    yield from grant_questions(*ids)
+    yield from more
 
 
 def of_grant(kind: str, grant: GrantFacts, at: datetime, facts: Mapping[str, Any]) -> Draft:

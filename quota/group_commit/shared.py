@@ -6,7 +6,7 @@ transaction have written is then sent together, statement by statement, tables t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
@@ -141,9 +141,9 @@ class SharedDb(Db):
                 self.touched = True
         return answers
 
-    def ahead(self, *asked: Question) -> None:
+    def ahead(self, asked: Iterable[Question]) -> None:
         if not self.one_writer:  # there nothing travels
-            self._expected = asked
+            self._expected = tuple(asked)
 
     def flush(self) -> None:
         """Nothing is queued that others wait for: what is read or locked here is so at once."""

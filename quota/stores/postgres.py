@@ -207,7 +207,9 @@ class PostgresStore(Store):
         """Take a connection from the pool. What is not committed is rolled back."""
         connection = connected(self.engine)
         driver: Any = connection.driver_connection
-        usual, driver.autocommit = driver.autocommit, True
+        usual = driver.autocommit
+        if not usual:
+            driver.autocommit = True
         usable = False
         try:
             yield connection
@@ -216,10 +218,10 @@ class PostgresStore(Store):
             usable = sqlstate(error) not in ELSEWHERE
             raise
         finally:
-            if usable and _ended(driver):
-                driver.autocommit = usual
-            else:
+            if not usable or not _ended(driver):
                 connection.invalidate()
+            elif not usual:
+                driver.autocommit = False
             connection.close()
 
 
@@ -234,6 +236,7 @@ def _checked(engine: Engine) -> Engine:
 
 def _ended(driver: psycopg.Connection[Any]) -> bool:
     """End whatever transaction is left open, and return whether the connection can be used again."""
-    with suppress(psycopg.Error):
-        driver.rollback()
-    return driver.info.transaction_status == TransactionStatus.IDLE
+    if driver.pgconn.transaction_status != TransactionStatus.IDLE:
+        with suppress(psycopg.Error):
+            driver.rollback()
+    return driver.pgconn.transaction_status == TransactionStatus.IDLE

@@ -10,10 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
+from sqlalchemy.engine.interfaces import DBAPICursor
+
 from billing.pipeline import open_db
 from billing.sql import Db
 from quota.stores.base import SAVEPOINT, HostsOwn, same_kind
 from quota.stores.postgres_engine import LOCK_SECONDS, STATEMENT_SECONDS
+from quota.stores.postgres_errors import sqlstate
 
 _OURS: Final = {
     "lock_timeout": f"{LOCK_SECONDS * 1000 + 1}ms",
@@ -33,6 +36,12 @@ def _replaced(before: str | None, after: str | None) -> str:
 
 LIMIT: Final = _replaced("0", None)
 LET_GO: Final = _replaced(None, "0")
+
+
+ROLL_BACK: Final = f"ROLLBACK TO SAVEPOINT {SAVEPOINT}"
+RELEASE: Final = f"RELEASE SAVEPOINT {SAVEPOINT}"
+NOT_BEGUN: Final = ("25P01", "25P02")
+"""There was no transaction to join, or a failed one: our savepoint is not there."""
 
 
 class Joined:
@@ -56,30 +65,25 @@ def joined(session: HostsOwn, *, kept: bool) -> Iterator[Joined]:
     connection = session.connection()
     same_kind(connection.dialect, "postgresql")
     db = open_db(connection.connection, connection.dialect)
+    transaction = Joined(db, kept=kept)
     try:
         db.driver_sql(f"SAVEPOINT {SAVEPOINT}")
-        transaction = Joined(db, kept=kept)
-        try:
-            db.driver_sql(LIMIT)
-            yield transaction
-            if transaction.kept:
-                db.driver_sql(LET_GO)
-        except BaseException:
-            with suppress(
-                Exception
-            ):  # it is raised already, and leaves out what was sent behind it
-                db.flush()
-            with suppress(Exception):  # a connection that is gone has no savepoint either
-                _undo(db)
-            raise
-        if transaction.kept:
-            db.driver_sql(f"RELEASE SAVEPOINT {SAVEPOINT}")
-        else:
-            _undo(db)
-    finally:
+        db.driver_sql(LIMIT)
+        yield transaction
+        for ending in (LET_GO, RELEASE) if transaction.kept else (ROLL_BACK, RELEASE):
+            db.driver_sql(ending)
         db.close()
+    except BaseException as error:
+        # What went wrong first is what is told, also where the connection is gone.
+        with suppress(Exception):
+            db.close()
+        if sqlstate(error) not in NOT_BEGUN:
+            with suppress(Exception):
+                _undo(connection.connection.cursor())
+        raise
 
 
-def _undo(db: Db) -> None:
-    db.driver_sql(f"ROLLBACK TO SAVEPOINT {SAVEPOINT}")
-    db.driver_sql(f"RELEASE SAVEPOINT {SAVEPOINT}")
+def _undo(cursor: DBAPICursor) -> None:
+    cursor.execute(ROLL_BACK)
+    cursor.execute(RELEASE)
+    cursor.close()

@@ -8,11 +8,13 @@ from contextlib import closing, suppress
 
 import psycopg
 import pytest
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from billing.sql import insert_into
+from billing.tables import ASSETS
 from quota import (
     AccountBusy,
     Comptroller,
@@ -181,6 +183,29 @@ def test_a_host_in_autocommit_or_after_a_failure_is_told(world, host):
             world.admit(session=session)
         session.rollback()
         assert world.grant(session=session)
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_write_that_the_database_refuses_leaves_the_hosts_transaction_as_it_was(
+    world, host, asked
+):
+    """It is sent with others: its error shows at the next question, or at the end."""
+    with Session(host) as session:
+        session.execute(text("CREATE TABLE theirs (id int)"))
+        session.execute(text("INSERT INTO theirs VALUES (1)"))
+
+        def refused_write() -> None:
+            with world.comptroller._db.writing(session) as db:
+                db.run(insert_into(ASSETS), code="XXX", scale=99)
+                if asked:
+                    db.flush()
+
+        with pytest.raises(psycopg.errors.CheckViolation):
+            refused_write()
+        assert session.execute(text("SELECT id FROM theirs")).scalars().all() == [1]
+        assert world.grant(session=session)
+        session.commit()
+    assert world.rows("SELECT code FROM comptroller_asset WHERE code = 'XXX'") == []
 
 
 def test_a_session_on_another_kind_of_database_is_refused(world):
