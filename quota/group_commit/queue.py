@@ -79,6 +79,7 @@ class GroupCommit:
         self._busy: set[object] = set()
         self._under_way = self._batching = 0
         self._is_closing = False
+        self._level = logging.ERROR
         self.denied: Final = LastDenied()
         """Whose last answer was a denial."""
 
@@ -111,8 +112,9 @@ class GroupCommit:
                 if len(wanted) > 1:
                     run_batch(self._store, [each.call for each in wanted])
             except Exception:
-                # Whatever it was: each of them will see when it is made alone.
-                log.exception("a batch could not be made")
+                # Whatever it was: each of them will see when it is made alone. Where it is so always, once is enough.
+                log.log(self._level, "a batch could not be made", exc_info=True)
+                self._level = logging.DEBUG
             for each in wanted:
                 if each.call.is_done:
                     each.make(each.call.answer)
