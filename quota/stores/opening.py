@@ -5,14 +5,22 @@ A driver is imported only where it is used: who keeps books on SQLite loads no o
 
 from __future__ import annotations
 
+from typing import Final
+
 from sqlalchemy import URL, Engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from policies.errors import InvalidRequest
 from policies.suggest import shown
 from quota.stores.base import USE_FILE, Store
 from quota.stores.sqlite import SqliteStore
+
+ASYNC: Final = (
+    "an engine on an async driver cannot be used: give the database's URL, or an engine on an "
+    "ordinary driver, also for AsyncComptroller"
+)
 
 
 def open_store(database: str | Engine) -> Store:
@@ -22,6 +30,8 @@ def open_store(database: str | Engine) -> Store:
         InvalidRequest: the URL is not one, or the database is of a kind that is not supported.
     """
     chosen = database if isinstance(database, Engine) else _parsed(database)
+    if isinstance(chosen, Engine) and chosen.dialect.is_async:
+        raise InvalidRequest(ASYNC)
     kind = chosen.dialect.name if isinstance(chosen, Engine) else chosen.get_backend_name()
     if kind == "sqlite":
         return SqliteStore(chosen)
@@ -41,6 +51,8 @@ def without_password(database: str) -> str:
 
 
 def _parsed(database: object) -> URL:
+    if isinstance(database, AsyncEngine):
+        raise InvalidRequest(ASYNC)
     try:
         return make_url(database)  # type: ignore[arg-type]
     except (ArgumentError, ValueError):

@@ -226,9 +226,9 @@ class PostgresStore(Store):
 
 
 def _checked(engine: Engine) -> Engine:
-    if engine.dialect.driver != "psycopg" or engine.dialect.is_async:
+    if engine.dialect.driver != "psycopg":
         raise InvalidRequest(
-            f"the engine is on `{engine.dialect.driver}`, and books need one on psycopg, not async: "
+            f"the engine is on `{engine.dialect.driver}`, and books need one on psycopg: "
             "give the database's URL, or make the engine with postgresql+psycopg://"
         )
     return engine

@@ -196,7 +196,7 @@ def test_a_write_that_the_database_refuses_leaves_the_hosts_transaction_as_it_wa
 
         def refused_write() -> None:
             with world.comptroller._db.writing(session) as db:
-                db.run(insert_into(ASSETS), code="XXX", scale=99)
+                db.run(insert_into(ASSETS), code="EEE", scale=99)
                 if asked:
                     db.flush()
 
@@ -205,7 +205,7 @@ def test_a_write_that_the_database_refuses_leaves_the_hosts_transaction_as_it_wa
         assert session.execute(text("SELECT id FROM theirs")).scalars().all() == [1]
         assert world.grant(session=session)
         session.commit()
-    assert world.rows("SELECT code FROM comptroller_asset WHERE code = 'XXX'") == []
+    assert world.rows("SELECT code FROM comptroller_asset WHERE code = 'EEE'") == []
 
 
 def test_a_session_on_another_kind_of_database_is_refused(world):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, event, text
+from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.orm import Session
 
 from policies import PolicySet
@@ -76,6 +77,16 @@ def test_a_database_that_cannot_be_used_is_refused_in_one_line(url: str, says: s
     with pytest.raises(InvalidRequest, match=says) as refused:
         Comptroller.open(PolicySet.unlimited(), url)
     assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("url", ["sqlite+aiosqlite://", "postgresql+asyncpg://u:secret@h/x"])
+def test_an_async_engine_is_refused_in_one_line(url: str):
+    engine: Any = create_async_engine(url)
+    for given in (engine, engine.sync_engine):
+        with pytest.raises(InvalidRequest, match="async driver") as refused:
+            Comptroller.open(PolicySet.unlimited(), given)
+        assert "\n" not in str(refused.value)
+        assert "secret" not in str(refused.value)
 
 
 def test_a_pool_that_is_used_up_is_a_busy_database(tmp_path: Path):

@@ -56,10 +56,6 @@ def test_a_url_that_cannot_be_used_is_refused(url):
     refused(InvalidRequest, url)
 
 
-def test_redis_is_refused_as_long_as_it_is_not_there():
-    refused(InvalidRequest, "sqlite://", redis="redis://localhost")
-
-
 def test_a_way_to_migrate_that_is_none_is_refused():
     refused(InvalidRequest, "sqlite://", migrate="perhaps")
 
