@@ -61,4 +61,4 @@ def _loaded(count: int | None) -> datetime | None:
 
 
 def _in_utc(instant: datetime | None) -> datetime | None:
-    return None if instant is None else instant.astimezone(UTC)
+    return instant if instant is None or instant.tzinfo is UTC else instant.astimezone(UTC)

@@ -38,17 +38,16 @@ _Answer = tuple[Compiled, Any]
 class Psycopg(Batched):
     """One connection of psycopg within one transaction."""
 
-    __slots__ = ()
+    __slots__ = ("_connection",)
 
     def __init__(self, driver: PoolProxiedConnection, dialect: Dialect) -> None:
         """Work on a connection. Whoever hands it over begins and ends the transaction."""
+        self._connection = cast("psycopg.Connection[Any]", driver.driver_connection)
         super().__init__(driver, numbered(dialect))
-        self._cursor = self._new_cursor()
 
     def _new_cursor(self) -> Any:
         # Parameters by number need not be looked for in the text, whose length would cost more than the statement.
-        connection = cast("psycopg.Connection[Any]", self.driver.driver_connection)
-        return psycopg.RawCursor(connection, row_factory=tuple_row)
+        return psycopg.RawCursor(self._connection, row_factory=tuple_row)
 
 
 class Pipelined(Psycopg):
@@ -59,11 +58,10 @@ class Pipelined(Psycopg):
     def __init__(self, driver: PoolProxiedConnection, dialect: Dialect) -> None:
         """Work on a connection. Whoever hands it over begins and ends the transaction."""
         super().__init__(driver, dialect)
-        connection = cast("psycopg.Connection[Any]", driver.driver_connection)
         self._sender = self._new_cursor()
         self._expected: Sequence[Question] = ()
         self._answers: list[tuple[Question, _Answer]] = []
-        self._context = connection.pipeline()
+        self._context = self._connection.pipeline()
         self._pipeline = self._context.__enter__()
 
     def driver_sql(self, text: str) -> None:

@@ -149,11 +149,10 @@ def _body(draft: Draft, recorded_at: datetime) -> dict[str, Any]:
 
 def line_body(line: Any) -> dict[str, Any]:
     """Return what a line says, without what is zero or absent; instants in microseconds."""
-    values = ((name, getattr(line, name)) for name in LINE_FIELDS)
     return {
         name: micros(value) if isinstance(value, datetime) else value
-        for name, value in values
-        if value
+        for name in LINE_FIELDS
+        if (value := getattr(line, name))
     }
 
 

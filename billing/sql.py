@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
+from operator import itemgetter
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Dialect, Insert, Integer, Table, bindparam, insert
@@ -106,7 +107,18 @@ class Compiled:
     database calls the types of the parameters, where these are numbered.
     """
 
-    __slots__ = ("adds", "binds", "constants", "places", "results", "tables", "text", "types")
+    __slots__ = (
+        "_pick",
+        "_processors",
+        "adds",
+        "binds",
+        "constants",
+        "places",
+        "results",
+        "tables",
+        "text",
+        "types",
+    )
 
     def __init__(self, clause: ClauseElement, dialect: Dialect, *, adds: bool) -> None:
         """Compile a statement."""
@@ -126,6 +138,8 @@ class Compiled:
                 self.binds[name] = processor
         names = compiled.positiontup if compiled.positional else ()
         self.places = tuple((name, self.binds.get(name)) for name in names)
+        self._processors = tuple(processor for _, processor in self.places)
+        self._pick = _picker(names)
         self.types: Final = tuple(
             _type_name(compiled.binds[name].type, dialect)
             for name in (names if dialect.paramstyle == NUMBERED else ())
@@ -144,8 +158,8 @@ class Compiled:
             values = {**self.constants, **values}
         if self.places or not values:
             return [
-                values[name] if processor is None else processor(values[name])
-                for name, processor in self.places
+                value if processor is None or value is None else processor(value)
+                for value, processor in zip(self._pick(values), self._processors, strict=True)
             ]
         binds = self.binds
         return {
@@ -163,6 +177,13 @@ class Compiled:
                 values[index] = processor(values[index])
             converted.append(tuple(values))
         return converted
+
+
+def _picker(names: Sequence[str]) -> Callable[[Mapping[str, Any]], Sequence[Any]]:
+    """Return what picks the values of these names."""
+    if len(names) > 1:
+        return itemgetter(*names)
+    return lambda values: [values[name] for name in names]
 
 
 def _type_name(kind: TypeEngine[Any], dialect: Dialect) -> str | None:
@@ -189,9 +210,13 @@ def _eight_octets() -> Processor:
     """
     from psycopg.types.numeric import Int8  # noqa: PLC0415 - only where there is PostgreSQL
 
-    def wide(value: int | None) -> Int8 | None:
-        return None if value is None else Int8(value)
+    class Wide(Int8):
+        """Made by C: dozens of these go into a grant."""
 
+        __slots__ = ()
+        __new__ = int.__new__  # type: ignore[assignment]
+
+    wide: Processor = Wide
     return wide
 
 
@@ -223,13 +248,16 @@ class Db:
         self.driver: Final = driver
         self.dialect: Final = dialect
         self._kind = kind_of(dialect)
-        self._cursor = driver.cursor()
+        self._cursor = self._new_cursor()
         self.saved: Final[dict[int, tuple[int, int]]] = {}
         """The books whose rows were written: how far each reached before, and now. For news after the commit."""
         self.notes: Final[dict[int, Any]] = {}
         """What else there is to tell of a book after the commit, by whoever changed it."""
         self.budgets: Any = None
         """How budgets are charged in this transaction, where it is not on their plain rows (quota.budgets.Charging)."""
+
+    def _new_cursor(self) -> Any:
+        return self.driver.cursor()
 
     @property
     def one_writer(self) -> bool:

@@ -72,7 +72,8 @@ def _arguments(url: URL, lock_seconds: float) -> dict[str, Any]:
         "statement_timeout": STATEMENT_SECONDS * 1000,
         "idle_in_transaction_session_timeout": IDLE_SECONDS * 1000,
     }
-    options = " ".join(f"-c {name}={value}" for name, value in ours.items())
+    # Instants come back in UTC, as they are used.
+    options = " ".join(f"-c {name}={value}" for name, value in (*ours.items(), ("timezone", "UTC")))
     return {
         # What the URL says comes last, so that it wins.
         "options": f"{options} {given if isinstance(given, str) else ' '.join(given)}".strip(),

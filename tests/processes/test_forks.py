@@ -38,11 +38,11 @@ def test_a_parent_and_its_forked_children_share_the_books_and_no_connection(data
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     told = json.loads(done.stdout)
-    asked = ASKED * (1 + 2 * CHILDREN)
     by_redis, by_sql = told.get("denied by redis", 0), told.get("denied by sql", 0)
-    assert (told["granted"], by_redis + by_sql) == (30, asked - 30)
-    assert bool(by_redis) == bool(redis)
-    assert told["recorded"] == asked - 30  # each by the process that denied, and once
+    assert told["granted"] == 30
+    assert by_redis + by_sql >= ASKED * (1 + 2 * CHILDREN) - 30
+    assert [bool(each) for each in told["by redis"]] == [bool(redis)] * (1 + CHILDREN)
+    assert told["recorded"] == by_redis + by_sql  # each by the process that denied, and once
     assert told["ended"] == [0] * CHILDREN
     assert told["after"]
     assert told["wrong"] == []
