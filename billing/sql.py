@@ -153,7 +153,7 @@ class Compiled:
         )
 
     def parameters(self, values: Mapping[str, Any]) -> Any:
-        """Return the values as the driver takes them."""
+        """Return the values as the driver takes them. NULL needs no processing: it has no type."""
         if self.constants:
             values = {**self.constants, **values}
         if self.places or not values:
@@ -163,7 +163,8 @@ class Compiled:
             ]
         binds = self.binds
         return {
-            name: binds[name](value) if name in binds else value for name, value in values.items()
+            name: binds[name](value) if name in binds and value is not None else value
+            for name, value in values.items()
         }
 
     def converted(self, rows: Sequence[Row]) -> list[Row]:
