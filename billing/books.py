@@ -31,7 +31,8 @@ SALT_BYTES: Final = 16
 class BookState:
     """A book's row, with what a transaction has changed about it so far.
 
-    `tats`: rate limits' state, by their key. `read_seq`: how far it reached when it was read.
+    `tats`: rate limits' state, by their key. `disputes`: how many of its payments are disputed. `read_seq`: how far it
+    reached when it was read.
     """
 
     id: int
@@ -47,6 +48,7 @@ class BookState:
     spend_cap_per: CapPeriod | None
     frozen: str | None
     tats: dict[str, tuple[int, int]]
+    disputes: int = 0
     salt: bytes | None = None
     changed: bool = field(default=False)
     read_seq: int = field(default=0)
@@ -60,7 +62,9 @@ class BookState:
         cap = None
         if self.spend_cap_minor is not None:
             cap = SpendCap(self.spend_cap_minor, self.spend_cap_per or "month")
-        return Circumstances(plan, self.zones, self.paid_use, cap, self.frozen is not None)
+        # Whoever disputes a payment uses no credits until that is settled, whatever else is set.
+        paid_use = "never" if self.disputes else self.paid_use
+        return Circumstances(plan, self.zones, paid_use, cap, self.frozen is not None)
 
 
 BOOK_COLUMNS: Final = tuple(BOOKS.c)
@@ -174,6 +178,7 @@ _SAVED: Final = (
     "spend_cap_per",
     "frozen",
     "rates",
+    "disputes",
 )
 
 
@@ -256,7 +261,7 @@ def open_book(db: Db, name: str, now: datetime) -> BookState | None:
         return None
     open_accounts(db, book_id, dict(chart.BOOK_ACCOUNTS))
     return BookState(
-        book_id, 0, GENESIS, now, 0, 0, None, Zones(), None, None, None, None, {}, salt
+        book_id, 0, GENESIS, now, 0, 0, None, Zones(), None, None, None, None, {}, salt=salt
     )
 
 
@@ -287,6 +292,7 @@ def save_book(db: Db, book: BookState) -> None:
         new_spend_cap_per=book.spend_cap_per,
         new_frozen=book.frozen,
         new_rates=json.dumps(book.tats, separators=(",", ":")) if book.tats else "{}",
+        new_disputes=book.disputes,
     )
     book.changed = False
     before, _ = db.saved.get(book.id, (book.read_seq, 0))
@@ -311,9 +317,8 @@ def zones_from(text: str) -> Zones:
 
 
 def _state(row: tuple[Any, ...]) -> BookState:
-    (book_id, seq, head, at, grants, lots, plan, zones, paid_use, cap, per, frozen, rates, salt) = (
-        row
-    )
+    (book_id, seq, head, at, grants, lots, plan, zones, paid_use, cap, per, frozen, *rest) = row
+    rates, disputes, salt = rest
     tats = (
         {}
         if rates == "{}"
@@ -334,6 +339,7 @@ def _state(row: tuple[Any, ...]) -> BookState:
         per,
         frozen,
         tats,
+        disputes,
         salt,
         read_seq=seq,
     )

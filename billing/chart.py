@@ -26,6 +26,17 @@ REVENUE: Final = "revenue"
 BREAKAGE: Final = "breakage"
 REFUNDED: Final = "refunded"
 MONEY_ACCOUNTS: Final = (CASH, REVENUE, BREAKAGE, REFUNDED)
+"""What a book opens in a currency with its first lot."""
+
+CLEARING: Final = "stripe_clearing"
+BANK: Final = "bank"
+TAX: Final = "tax_payable"
+FEES: Final = "fees"
+RETURNED: Final = "returned"
+DISPUTED: Final = "dispute_receivable"
+CHARGEBACK_LOSS: Final = "chargeback_loss"
+PAYMENT_ACCOUNTS: Final = (CLEARING, BANK, TAX, FEES, RETURNED, DISPUTED, CHARGEBACK_LOSS)
+"""What a book opens in a currency with its first payment through Stripe, beside the others."""
 
 GPU_ACCRUED: Final = "gpu_accrued"
 GPU_DELIVERED: Final = "gpu_delivered"

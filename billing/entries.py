@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from billing.book import BODY_VERSION
-from billing.draft import Line
+from billing.draft import Line, LotMark
 from billing.lots import Lot
 from billing.transfer import Phase, Transfer
 from policies.instants import from_micros
@@ -38,6 +38,7 @@ class Entry:
     lines: tuple[Line, ...]
     lots: tuple[Lot, ...]
     closes_lot: int | None
+    mark: LotMark | None
 
 
 def parsed(seq: int, body: bytes) -> Entry:
@@ -70,7 +71,13 @@ def parsed(seq: int, body: bytes) -> Entry:
         lines=tuple(_line(line) for line in content.get("lines", ())),
         lots=tuple(_lot(lot) for lot in content.get("lots", ())),
         closes_lot=content.get("closes_lot"),
+        mark=_mark(content["mark"]) if "mark" in content else None,
     )
+
+
+def _mark(content: list[int]) -> LotMark:
+    lot_no, returned_minor, charged_back_minor, disputed = content
+    return LotMark(lot_no, returned_minor, charged_back_minor, bool(disputed))
 
 
 def _line(content: Mapping[str, Any]) -> Line:

@@ -8,18 +8,24 @@ closes exactly.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from billing import chart
-from billing.transfer import Phase, Transfer
+from billing.transfer import LotDelta, Phase, Transfer, lot_deltas
 
 
 @dataclass(frozen=True, slots=True)
 class Lot:
     """A lot as the books have it. Money is in minor units of `currency`.
 
-    `used` units were delivered, `gone` ones expired or were revoked, `held` ones are set aside for open grants.
+    `used` units were delivered, `gone` ones expired or were revoked, `held` ones are set aside: for open grants, or
+    `suspended` while its payment is disputed. `revoked` units, with `revoked_minor` of the money, are those gone that
+    were taken back.
+
+    `returned_minor`: what the buyer has got back of its price; of that `charged_back_minor` by disputes that were
+    lost. The units that this money had bought are `claimed`.
     """
 
     number: int
@@ -36,6 +42,12 @@ class Lot:
     gone: int = 0
     held: int = 0
     refunded: bool = False
+    revoked: int = 0
+    revoked_minor: int = 0
+    suspended: int = 0
+    returned_minor: int = 0
+    charged_back_minor: int = 0
+    disputed: bool = False
 
     @property
     def available(self) -> int:
@@ -43,13 +55,35 @@ class Lot:
         return self.units - self.used - self.gone - self.held
 
     @property
+    def takes_back(self) -> bool:
+        """Whether units that come back to it can be used again. Those of a refunded lot are refunded too."""
+        return not self.refunded and not self.disputed
+
+    @property
+    def claimed(self) -> int:
+        """Units whose money went back. No part of one: rounded down, in the buyer's favour."""
+        if not self.price_minor:
+            return 0
+        return min(self.units, self.returned_minor * self.units // self.price_minor)
+
+    @property
+    def owed(self) -> int:
+        """Units that are still to be revoked: they were held, or used, when their money went back."""
+        return max(0, self.claimed - self.revoked)
+
+    @property
+    def chargeback_loss_minor(self) -> int:
+        """What lost disputes took beyond the money of units that could be revoked, in minor units."""
+        return max(0, min(self.charged_back_minor, self.returned_minor - self.revoked_minor))
+
+    @property
     def deferred_minor(self) -> int:
         """Money not yet earned, in minor units."""
         return self._earned(self.units - self.gone) - self._earned(self.used)
 
-    def is_dead(self, now: datetime) -> bool:
-        """Whether units that come back now cannot be used any more."""
-        return self.refunded or (self.expires_at is not None and self.expires_at <= now)
+    def has_expired(self, now: datetime) -> bool:
+        """Whether units that come back now come too late."""
+        return self.expires_at is not None and self.expires_at <= now
 
     def use_minor(self, units: int, *, after: int = 0) -> int:
         """Return what is earned by using `units` more, in minor units, `after` others of the same record."""
@@ -60,17 +94,22 @@ class Lot:
         left = self.units - self.gone
         return self._earned(left) - self._earned(left - units)
 
+    def restore_minor(self, units: int) -> int:
+        """Return the money that comes back with `units` that had been revoked, in minor units."""
+        left = self.units - self.gone
+        return self._earned(left + units) - self._earned(left)
+
     def _earned(self, units: int) -> int:
         return self.price_minor * units // self.units
 
 
-def issue(lot: Lot) -> list[Transfer]:
-    """Return the transfers that bring a lot to life: its units, and the money paid for them."""
+def issue(lot: Lot, paid_to: str = chart.CASH) -> list[Transfer]:
+    """Return the transfers that bring a lot to life: its units, and the money that was paid for them to `paid_to`."""
     units = Transfer(
         chart.ISSUED, chart.lot_units(lot.number), chart.CREDIT, lot.units, lot_no=lot.number
     )
     paid = _money(
-        lot, chart.money(chart.CASH, lot.currency), chart.lot_deferred(lot.number), lot.price_minor
+        lot, chart.money(paid_to, lot.currency), chart.lot_deferred(lot.number), lot.price_minor
     )
     return [units, *paid]
 
@@ -111,6 +150,61 @@ def revoke(lot: Lot, units: int, grant_no: int | None = None) -> tuple[list[Tran
     return _remove(lot, units, chart.REVOKED, chart.money(chart.REFUNDED, lot.currency), grant_no)
 
 
+def restore(lot: Lot, units: int) -> tuple[list[Transfer], int]:
+    """Return the transfers by which revoked units come back, and the money that comes with them, in minor units."""
+    if not units:
+        return [], 0
+    amount = lot.restore_minor(units)
+    back = Transfer(
+        chart.REVOKED, chart.lot_units(lot.number), chart.CREDIT, units, lot_no=lot.number
+    )
+    refunded = chart.money(chart.REFUNDED, lot.currency)
+    return [back, *_money(lot, refunded, chart.lot_deferred(lot.number), amount)], amount
+
+
+def suspend(lot: Lot, units: int) -> list[Transfer]:
+    """Return the transfer that sets available units aside for as long as their payment is disputed."""
+    return _suspension(lot, units, Phase.PENDING)
+
+
+def resume(lot: Lot, units: int) -> list[Transfer]:
+    """Return the transfer by which suspended units become available again."""
+    return _suspension(lot, units, Phase.VOID)
+
+
+def _suspension(lot: Lot, units: int, phase: Phase) -> list[Transfer]:
+    return [_units(lot.number, chart.REVOKED, units, phase)] if units else []
+
+
+def chargeback(before: Lot, after: Lot) -> list[Transfer]:
+    """Return the transfer that keeps the loss by disputes what it is, when money or units of a lot went back."""
+    more = after.chargeback_loss_minor - before.chargeback_loss_minor
+    loss, returned = (
+        chart.money(name, after.currency) for name in (chart.CHARGEBACK_LOSS, chart.RETURNED)
+    )
+    debit, credit = (loss, returned) if more > 0 else (returned, loss)
+    return _money(after, debit, credit, abs(more))
+
+
+def moved(lot: Lot, delta: LotDelta) -> Lot:
+    """Return a lot as transfers leave it."""
+    return replace(
+        lot,
+        used=lot.used + delta.units_used,
+        gone=lot.gone + delta.units_gone,
+        held=lot.held + delta.units_held,
+        revoked=lot.revoked + delta.units_revoked,
+        revoked_minor=lot.revoked_minor + delta.money_revoked_minor,
+        suspended=lot.suspended + delta.units_suspended,
+    )
+
+
+def after(lot: Lot, transfers: Iterable[Transfer]) -> Lot:
+    """Return a lot as these transfers leave it."""
+    delta = lot_deltas(transfers).get(lot.number)
+    return lot if delta is None else moved(lot, delta)
+
+
 def carry_over(lot: Lot, units: int, into: int, grant_no: int) -> tuple[list[Transfer], int]:
     """Return the transfers that move unused units to a new lot at the same price basis, and the money (minor units)."""
     amount = lot.remove_minor(units)
@@ -139,7 +233,7 @@ def _earn(lot: Lot, revenue_minor: int, grant_no: int) -> list[Transfer]:
     return _money(lot, chart.lot_deferred(lot.number), revenue, revenue_minor, grant_no)
 
 
-def _units(lot_no: int, to: str, units: int, phase: Phase, grant_no: int | None) -> Transfer:
+def _units(lot_no: int, to: str, units: int, phase: Phase, grant_no: int | None = None) -> Transfer:
     return Transfer(chart.lot_units(lot_no), to, chart.CREDIT, units, phase, grant_no, lot_no)
 
 

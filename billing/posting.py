@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import BigInteger, bindparam, case, select, update
+from sqlalchemy import bindparam, case, select, update
 
 from billing import chart
 from billing.book import BODY_VERSION, canonical, record_hash
@@ -62,20 +62,26 @@ _LEFT: Final = (
     - LOT_BALANCES.c.units_gone
     - bindparam("units_gone_by")
 )
+_THIS_LOT: Final = (
+    LOT_BALANCES.c.book_id == bindparam("of_book"),
+    LOT_BALANCES.c.lot_no == bindparam("of_lot"),
+)
 _MOVE: Final = Statement(
     update(LOT_BALANCES)
-    .where(
-        LOT_BALANCES.c.book_id == bindparam("of_book"), LOT_BALANCES.c.lot_no == bindparam("of_lot")
-    )
+    .where(*_THIS_LOT)
     .values(
         {
             **{name: LOT_BALANCES.c[name] + bindparam(f"{name}_by") for name in LotDelta.__slots__},
             "open": case((_LEFT > 0, 1), else_=0),
-            "refunded": case(
-                (bindparam("refunds", type_=BigInteger) == 1, 1), else_=LOT_BALANCES.c.refunded
-            ),
         }
     )
+)
+_REFUNDED: Final = Statement(update(LOT_BALANCES).where(*_THIS_LOT).values(refunded=1))
+_MARKS: Final = ("returned_minor", "charged_back_minor", "disputed")
+_MARK: Final = Statement(
+    update(LOT_BALANCES)
+    .where(*_THIS_LOT)
+    .values({name: bindparam(f"new_{name}") for name in _MARKS})
 )
 
 
@@ -98,6 +104,7 @@ def post(db: Db, book: BookState, draft: Draft, recorded_at: datetime) -> int:
     )
     for lot in draft.new_lots:
         _add_lot(db, book, lot)
+    _add_payment_accounts(db, book, draft)
     _add_transfers(db, book, draft)
     _move_lots(db, book, draft)
     _add_lines(db, book, draft)
@@ -144,6 +151,8 @@ def _body(draft: Draft, recorded_at: datetime) -> dict[str, Any]:
         body["lots"] = [lot_body(lot) for lot in draft.new_lots]
     if draft.closes_lot is not None:
         body["closes_lot"] = draft.closes_lot
+    if draft.mark is not None:
+        body["mark"] = [int(value) for value in draft.mark]
     return body
 
 
@@ -196,21 +205,38 @@ def _add_lot(db: Db, book: BookState, lot: Lot) -> None:
         lot_no=lot.number,
         **nothing,
         refunded=0,
+        **dict.fromkeys(_MARKS, 0),
         open=1,
         expires_at=lot.expires_at,
     )
 
 
 def _add_accounts(db: Db, book: BookState, lot: Lot) -> None:
-    if not db.rows(_HAS_ASSET, code=lot.currency):
-        db.run(_ASSET, code=lot.currency, scale=chart.asset_scale(lot.currency))
     accounts = {
         chart.lot_units(lot.number): chart.CREDIT,
         chart.lot_deferred(lot.number): lot.currency,
     }
-    if not db.rows(_HAS_ACCOUNT, book_id=book.id, id=chart.money(chart.CASH, lot.currency)):
-        accounts |= {chart.money(name, lot.currency): lot.currency for name in chart.MONEY_ACCOUNTS}
+    accounts |= _money_accounts(db, book, chart.MONEY_ACCOUNTS, lot.currency)
     open_accounts(db, book.id, accounts)
+
+
+def _add_payment_accounts(db: Db, book: BookState, draft: Draft) -> None:
+    currency = draft.opens_payments_in
+    if currency is not None:
+        both = (chart.MONEY_ACCOUNTS, chart.PAYMENT_ACCOUNTS)
+        for names in both:
+            open_accounts(db, book.id, _money_accounts(db, book, names, currency))
+
+
+def _money_accounts(
+    db: Db, book: BookState, names: tuple[str, ...], currency: str
+) -> dict[str, str]:
+    """Return which of these accounts of money the book does not have yet. They are opened together."""
+    if db.rows(_HAS_ACCOUNT, book_id=book.id, id=chart.money(names[0], currency)):
+        return {}
+    if not db.rows(_HAS_ASSET, code=currency):
+        db.run(_ASSET, code=currency, scale=chart.asset_scale(currency))
+    return {chart.money(name, currency): currency for name in names}
 
 
 def _add_transfers(db: Db, book: BookState, draft: Draft) -> None:
@@ -236,13 +262,15 @@ def _add_transfers(db: Db, book: BookState, draft: Draft) -> None:
 
 def _move_lots(db: Db, book: BookState, draft: Draft) -> None:
     # The row exists and its CHECKs are the guard: an overdraft fails here, whatever the rules above believed.
-    deltas = lot_deltas(draft.transfers)
-    if draft.refunds_lot and draft.closes_lot is not None:
-        deltas.setdefault(draft.closes_lot, LotDelta())
-    for number, delta in deltas.items():
+    for number, delta in lot_deltas(draft.transfers).items():
         changes = {f"{name}_by": getattr(delta, name) for name in LotDelta.__slots__}
-        refunds = int(draft.refunds_lot and draft.closes_lot == number)
-        db.run(_MOVE, of_book=book.id, of_lot=number, refunds=refunds, **changes)
+        db.run(_MOVE, of_book=book.id, of_lot=number, **changes)
+    if draft.refunds_lot:
+        db.run(_REFUNDED, of_book=book.id, of_lot=draft.closes_lot)
+    if draft.mark is not None:
+        lot_no, *marks = (int(value) for value in draft.mark)
+        values = {f"new_{name}": value for name, value in zip(_MARKS, marks, strict=True)}
+        db.run(_MARK, of_book=book.id, of_lot=lot_no, **values)
 
 
 def _add_lines(db: Db, book: BookState, draft: Draft) -> None:

@@ -19,7 +19,7 @@ from policies.errors import InvalidRequest, SchemaMismatch
 if TYPE_CHECKING:
     from alembic.config import Config
 
-WANTED: Final = "0003"
+WANTED: Final = "0004"
 """The schema version that this code works with: the newest migration."""
 
 PARTITIONS_MAX: Final = 1024

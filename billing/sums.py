@@ -16,7 +16,10 @@ from billing import chart
 from billing.draft import Line
 from billing.transfer import Phase, Transfer
 
-MONEY_FIELDS: Final = ("sold_minor", "revenue_minor", "breakage_minor", "refunded_minor")
+MONEY_FIELDS: Final = (
+    *("sold_minor", "revenue_minor", "breakage_minor"),
+    *("refunded_minor", "returned_minor", "fee_minor"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,8 @@ class Sums:
     revenue_minor: Counter[str] = field(default_factory=Counter)
     breakage_minor: Counter[str] = field(default_factory=Counter)
     refunded_minor: Counter[str] = field(default_factory=Counter)
+    returned_minor: Counter[str] = field(default_factory=Counter)
+    fee_minor: Counter[str] = field(default_factory=Counter)
 
     def add_line(self, line: Line) -> None:
         """Add what a line says."""
@@ -93,6 +98,10 @@ class Sums:
             self.sold_minor[currency] += amount
         elif not debit and kind in _EARNED:
             getattr(self, _EARNED[kind])[currency] += amount
+        elif kind in _SPENT:
+            getattr(self, _SPENT[kind])[currency] += amount if debit else -amount
+        elif debit and kind == chart.REFUNDED:  # a refund failed, and its units were restored
+            self.refunded_minor[currency] -= amount
 
     def _move_units(self, kind: str, amount: int, phase: Phase, *, debit: bool) -> None:
         if kind != "lot":
@@ -107,6 +116,11 @@ _EARNED: Final = {
     chart.REVENUE: "revenue_minor",
     chart.BREAKAGE: "breakage_minor",
     chart.REFUNDED: "refunded_minor",
+}
+_SPENT: Final = {
+    chart.RETURNED: "returned_minor",
+    chart.CHARGEBACK_LOSS: "returned_minor",
+    chart.FEES: "fee_minor",
 }
 
 

@@ -68,9 +68,9 @@ def instant(name: str, *, primary_key: bool = False, nullable: bool = False) -> 
     return Column(name, Instant, primary_key=primary_key, nullable=nullable)
 
 
-def octets(name: str) -> Any:
+def octets(name: str, *, nullable: bool = False) -> Any:
     """A column for exact bytes."""
-    return Column(name, LargeBinary, nullable=False)
+    return Column(name, LargeBinary, nullable=nullable)
 
 
 def _book() -> Any:
@@ -114,6 +114,7 @@ class Book(Table, table=True):
     spend_cap_per: str | None = Field(sa_column=words("spend_cap_per", nullable=True))
     frozen: str | None = Field(sa_column=words("frozen", nullable=True))
     rates: str = Field(sa_column=words("rates"))
+    disputes: int = Field(sa_column=whole("disputes", default="0"))
 
 
 class AccountName(Table, table=True):
@@ -246,6 +247,11 @@ class LotBalance(Table, table=True):
         CheckConstraint(
             "money_in_minor >= 0 AND money_out_minor >= 0 AND money_in_minor - money_out_minor >= 0"
         ),
+        CheckConstraint("units_revoked >= 0 AND units_revoked <= units_gone"),
+        CheckConstraint("units_suspended >= 0 AND units_suspended <= units_held"),
+        CheckConstraint("money_revoked_minor >= 0 AND money_revoked_minor <= money_out_minor"),
+        CheckConstraint("charged_back_minor >= 0 AND charged_back_minor <= returned_minor"),
+        CheckConstraint("disputed = 0 OR disputed = 1"),
         CheckConstraint("open = 0 OR open = 1"),
         Index(
             f"{PREFIX}lot_open",
@@ -268,7 +274,13 @@ class LotBalance(Table, table=True):
     units_gone: int = Field(sa_column=whole("units_gone"))
     units_held: int = Field(sa_column=whole("units_held"))
     money_in_minor: int = Field(sa_column=whole("money_in_minor"))
+    units_revoked: int = Field(sa_column=whole("units_revoked", default="0"))
+    units_suspended: int = Field(sa_column=whole("units_suspended", default="0"))
     money_out_minor: int = Field(sa_column=whole("money_out_minor"))
+    money_revoked_minor: int = Field(sa_column=whole("money_revoked_minor", default="0"))
+    returned_minor: int = Field(sa_column=whole("returned_minor", default="0"))
+    charged_back_minor: int = Field(sa_column=whole("charged_back_minor", default="0"))
+    disputed: int = Field(sa_column=whole("disputed", default="0"))
     refunded: int = Field(sa_column=whole("refunded", default="0"))
     open: int = Field(sa_column=whole("open"))
     expires_at: datetime | None = Field(sa_column=instant("expires_at", nullable=True))
@@ -280,9 +292,7 @@ class LineRow(Table, table=True):
     __tablename__ = f"{PREFIX}line"
     __table_args__ = (
         _of_record(),
-        CheckConstraint(
-            "sold_minor >= 0 AND revenue_minor >= 0 AND breakage_minor >= 0 AND refunded_minor >= 0"
-        ),
+        CheckConstraint("sold_minor >= 0 AND revenue_minor >= 0 AND breakage_minor >= 0"),
         Index(
             f"{PREFIX}line_window",
             "book_id",
@@ -319,6 +329,8 @@ class LineRow(Table, table=True):
     revenue_minor: int = Field(sa_column=whole("revenue_minor"))
     breakage_minor: int = Field(sa_column=whole("breakage_minor"))
     refunded_minor: int = Field(sa_column=whole("refunded_minor"))
+    returned_minor: int = Field(sa_column=whole("returned_minor", default="0"))
+    fee_minor: int = Field(sa_column=whole("fee_minor", default="0"))
     gpu_estimated_micro_usd: int = Field(sa_column=whole("gpu_estimated_micro_usd"))
     gpu_micro_usd: int = Field(sa_column=whole("gpu_micro_usd"))
     gpu_unreported_micro_usd: int = Field(sa_column=whole("gpu_unreported_micro_usd"))

@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Final
 
-from billing.chart import CONSUMED
+from billing.chart import CONSUMED, REFUNDED, REVOKED
+
+_REFUNDED: Final = f"{REFUNDED}:"
 
 
 class Phase(IntEnum):
@@ -40,14 +43,21 @@ class Transfer:
 
 @dataclass(slots=True)
 class LotDelta:
-    """What transfers change in one lot's balance: units in, used, gone (expired, revoked), held; money in, out."""
+    """What transfers change in one lot's balance: units in, used, gone (expired, revoked), held; money in, out.
+
+    Of the units gone, and of the money out, some were revoked: a refund that fails gives them back. Of the units held
+    some are suspended: they belong to no grant, but to a dispute.
+    """
 
     units_in: int = 0
     units_used: int = 0
     units_gone: int = 0
     units_held: int = 0
+    units_revoked: int = 0
+    units_suspended: int = 0
     money_in_minor: int = 0
     money_out_minor: int = 0
+    money_revoked_minor: int = 0
 
 
 def lot_deltas(transfers: Iterable[Transfer]) -> dict[int, LotDelta]:
@@ -58,24 +68,49 @@ def lot_deltas(transfers: Iterable[Transfer]) -> dict[int, LotDelta]:
         if kind == "lot":
             _debit_units(deltas.setdefault(int(number), LotDelta()), transfer)
         elif kind == "deferred":
-            deltas.setdefault(int(number), LotDelta()).money_out_minor += transfer.amount
+            _debit_money(deltas.setdefault(int(number), LotDelta()), transfer)
         kind, _, number = transfer.credit.partition(":")
         if kind == "lot":
-            deltas.setdefault(int(number), LotDelta()).units_in += transfer.amount
+            _credit_units(deltas.setdefault(int(number), LotDelta()), transfer)
         elif kind == "deferred":
-            deltas.setdefault(int(number), LotDelta()).money_in_minor += transfer.amount
+            _credit_money(deltas.setdefault(int(number), LotDelta()), transfer)
     return deltas
 
 
 def _debit_units(delta: LotDelta, transfer: Transfer) -> None:
-    if transfer.phase is Phase.PENDING:
-        delta.units_held += transfer.amount
-        return
-    if transfer.phase in (Phase.POST, Phase.VOID):
-        delta.units_held -= transfer.amount
-    if transfer.phase is Phase.VOID:
-        return
+    amount, revoked = transfer.amount, transfer.credit == REVOKED
+    if transfer.phase is not Phase.SINGLE:
+        held = amount if transfer.phase is Phase.PENDING else -amount
+        delta.units_held += held
+        if revoked:  # a dispute sets units aside towards being revoked, a grant towards being used
+            delta.units_suspended += held
+        if transfer.phase is not Phase.POST:
+            return
     if transfer.credit == CONSUMED:
-        delta.units_used += transfer.amount
+        delta.units_used += amount
+        return
+    delta.units_gone += amount
+    if revoked:
+        delta.units_revoked += amount
+
+
+def _credit_units(delta: LotDelta, transfer: Transfer) -> None:
+    if transfer.debit == REVOKED:
+        delta.units_gone -= transfer.amount
+        delta.units_revoked -= transfer.amount
     else:
-        delta.units_gone += transfer.amount
+        delta.units_in += transfer.amount
+
+
+def _debit_money(delta: LotDelta, transfer: Transfer) -> None:
+    delta.money_out_minor += transfer.amount
+    if transfer.credit.startswith(_REFUNDED):
+        delta.money_revoked_minor += transfer.amount
+
+
+def _credit_money(delta: LotDelta, transfer: Transfer) -> None:
+    if transfer.debit.startswith(_REFUNDED):
+        delta.money_out_minor -= transfer.amount
+        delta.money_revoked_minor -= transfer.amount
+    else:
+        delta.money_in_minor += transfer.amount

@@ -13,10 +13,13 @@ from typing import Any, Final
 from sqlalchemy import bindparam, select
 
 from billing import chart
+from billing import lots as lot_rules
 from billing.chain import Link
 from billing.discrepancy import Discrepancy, compared, discrepancy
+from billing.draft import LotMark
 from billing.entries import Entry
 from billing.lots import Lot
+from billing.payments import PAYMENT
 from billing.purchases import PURCHASE, REFUND
 from billing.sql import Db, Statement
 from billing.sums import Sums, differences, sums_of
@@ -27,7 +30,8 @@ LOT_COLUMNS: Final = (
     *("seq", "origin", "reference", "pack", "units", "price_minor", "currency"),
     *("priority", "created_at", "expires_at"),
 )
-BALANCE_COLUMNS: Final = (*LotDelta.__slots__, "refunded", "open", "expires_at")
+MARKS: Final = ("returned_minor", "charged_back_minor", "disputed")
+BALANCE_COLUMNS: Final = (*LotDelta.__slots__, *MARKS, "refunded", "open", "expires_at")
 
 
 def _of_book(table: Any, *columns: str) -> Statement:
@@ -84,9 +88,13 @@ class LedgerAudit:
                 self._say(entry, f"key `{entry.once}`", "once", f"again, after record {first}")
         for lot in entry.lots:
             self._add_lot(entry, lot)
+        if entry.kind == PAYMENT:
+            self._open_payments(str(entry.facts["currency"]))
         for index, transfer in enumerate(entry.transfers):
             self._check_transfer(entry, index, transfer)
         self._move(entry)
+        if entry.mark is not None:
+            self._mark(entry, entry.mark)
         if entry.kind == REFUND and entry.closes_lot in self.lots:
             books = self.lots[entry.closes_lot]
             books.lot = replace(books.lot, refunded=True)
@@ -137,6 +145,22 @@ class LedgerAudit:
         ):  # given credits are once per account: the record's key sees to it
             self._references[lot.origin, lot.reference] = lot.number, entry.seq
 
+    def _open_payments(self, currency: str) -> None:
+        for account in (*chart.MONEY_ACCOUNTS, *chart.PAYMENT_ACCOUNTS):
+            self._accounts[chart.money(account, currency)] = currency
+
+    def _mark(self, entry: Entry, mark: LotMark) -> None:
+        books = self.lots.get(mark.lot_no)
+        if books is None:
+            self._say(entry, f"lot {mark.lot_no}", "a lot of the book", None)
+            return
+        books.lot = replace(
+            books.lot,
+            returned_minor=mark.returned_minor,
+            charged_back_minor=mark.charged_back_minor,
+            disputed=mark.disputed,
+        )
+
     def _check_transfer(self, entry: Entry, index: int, transfer: Transfer) -> None:
         """Each asset balances: one amount, from one account to another, both kept in that asset."""
         name = f"transfer {index}"
@@ -165,9 +189,7 @@ class LedgerAudit:
             for name in LotDelta.__slots__:
                 setattr(books.delta, name, getattr(books.delta, name) + getattr(delta, name))
             now = books.delta
-            books.lot = replace(
-                books.lot, used=now.units_used, gone=now.units_gone, held=now.units_held
-            )
+            books.lot = lot_rules.moved(books.lot, delta)
             lot = books.lot
             (self.available.add if lot.available > 0 else self.available.discard)(number)
             for name, count in (
@@ -240,6 +262,7 @@ def _balance_row(books: LotBooks) -> tuple[Any, ...]:
     left = delta.units_in - delta.units_used - delta.units_gone
     return (
         *(getattr(delta, name) for name in LotDelta.__slots__),
+        *(int(getattr(books.lot, name)) for name in MARKS),
         int(books.lot.refunded),
         int(left > 0),
         books.lot.expires_at,

@@ -281,3 +281,9 @@ def _settings(old: PolicySet, new: PolicySet) -> Iterator[Change]:
         late = f"{words[old.on_late_settle]} -> {words[new.on_late_settle]}"
         text = f"work delivered after its grant expired: {late}"
         yield Change("setting", "on_late_settle", (), text, effect)
+    if old.on_dispute != new.on_dispute:
+        effect = "loosens" if new.on_dispute == "continue" else "tightens"
+        words = {"continue": "goes on", "stop_paid_use": "stops"}
+        uses = f"{words[old.on_dispute]} -> {words[new.on_dispute]}"
+        text = f"use of credits while a payment is disputed: {uses}"
+        yield Change("setting", "on_dispute", (), text, effect)

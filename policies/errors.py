@@ -5,6 +5,7 @@
     +-- InvalidRequest         unknown operation, plan, attribute or value; nothing was changed
     |   +-- UnknownGrant       no such grant
     |   +-- UnknownLot         no such lot
+    |   +-- UnknownPurchase    no such purchase
     +-- IdempotencyConflict    the key, reference or attempt was used before with other arguments
     +-- GrantEnded             the grant has ended; work on it must not start
     +-- Denied                 raised by `job` alone: everywhere else a denial is a value
@@ -14,6 +15,8 @@
     +-- StoreUnavailable       the database cannot be reached                              (retryable)
     +-- SchemaMismatch         the database has another schema than this version needs
     +-- InvalidSignature       a webhook that Stripe did not sign
+    +-- PaymentRefused         Stripe answered that it will not do what it was asked
+    +-- PaymentUnavailable     Stripe cannot be reached, or asks to come back later        (retryable)
 
 A denial is a value, an error is misuse, bad configuration or a broken store. `retryable` says whether the
 same call can succeed later without a change; keys make such a retry safe.
@@ -52,6 +55,10 @@ class UnknownGrant(InvalidRequest):
 
 class UnknownLot(InvalidRequest):
     """There is no such lot."""
+
+
+class UnknownPurchase(InvalidRequest):
+    """There is no such purchase."""
 
 
 class IdempotencyConflict(ComptrollerError):  # noqa: N818 - the contract's name
@@ -102,3 +109,17 @@ class SchemaMismatch(ComptrollerError):  # noqa: N818 - the contract's name
 
 class InvalidSignature(ComptrollerError):  # noqa: N818 - the contract's name
     """The payload was not signed by the payment provider."""
+
+
+class PaymentRefused(ComptrollerError):  # noqa: N818 - named after its kin
+    """Stripe will not do what it was asked. `code` is Stripe's own word for why, where it gives one."""
+
+    def __init__(self, message: str, *, code: str | None = None) -> None:
+        self.code = code
+        super().__init__(message)
+
+
+class PaymentUnavailable(ComptrollerError):  # noqa: N818 - named after its kin
+    """Stripe cannot be reached, or asks to come back later. Asking again is safe: it finds what was done already."""
+
+    retryable = True

@@ -206,6 +206,11 @@ class PolicySet(Part):
         description="What happens to the units of a grant that is delivered after it expired.",
     )
 
+    on_dispute: Literal["stop_paid_use", "continue"] = Field(
+        default="stop_paid_use",
+        description="Whether an account whose buyer disputes a payment may go on using other credits.",
+    )
+
     _rules: dict[tuple[str, str], Ruleset] = PrivateAttr(default_factory=dict)
 
     @field_validator("budgets", mode="after")

@@ -6,6 +6,7 @@ The way of one request: `engine` -> `methods.requests` -> `admission` (look, loc
 the rule that granted or denied it is in `policies.waterfall` and the policy's own module in `policies.kinds`.
 """
 
+from billing.stripe.settings import StripeSettings
 from policies.errors import (
     AccountBusy,
     ComptrollerError,
@@ -15,12 +16,15 @@ from policies.errors import (
     IdempotencyConflict,
     InvalidRequest,
     InvalidSignature,
+    PaymentRefused,
+    PaymentUnavailable,
     PolicyError,
     SchemaMismatch,
     StaleTransaction,
     StoreUnavailable,
     UnknownGrant,
     UnknownLot,
+    UnknownPurchase,
 )
 from quota.aio import AsyncComptroller
 from quota.engine import Comptroller
@@ -42,10 +46,14 @@ __all__ = [
     "InvalidRequest",
     "InvalidSignature",
     "Job",
+    "PaymentRefused",
+    "PaymentUnavailable",
     "PolicyError",
     "SchemaMismatch",
     "StaleTransaction",
     "StoreUnavailable",
+    "StripeSettings",
     "UnknownGrant",
     "UnknownLot",
+    "UnknownPurchase",
 ]

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Engine
 
+    from billing.stripe.settings import StripeSettings
     from policies.policy_set import PolicySet
     from quota.clock import Clock
     from quota.grants import Job
@@ -129,6 +130,7 @@ class AsyncComptroller:
         redis: str | None = None,
         clock: Clock | None = None,
         migrate: Literal["auto", "check"] = "auto",
+        stripe: StripeSettings | None = None,
         *,
         group_commit: bool = True,
     ) -> Self:
@@ -142,7 +144,7 @@ class AsyncComptroller:
             SchemaMismatch: the database has another schema.
             StoreUnavailable: the database cannot be opened.
         """
-        comptroller = Comptroller.open(policies, database, redis, clock, migrate)
+        comptroller = Comptroller.open(policies, database, redis, clock, migrate, stripe)
         return cls(comptroller, group_commit=group_commit)
 
     def __await__(self) -> Generator[Any, None, Self]:
@@ -250,6 +252,15 @@ class AsyncComptroller:
     add_credits = awaited(Comptroller.add_credits)
     record_purchase = awaited(Comptroller.record_purchase)
     refund_lot = awaited(Comptroller.refund_lot)
+
+    checkout = awaited(Comptroller.checkout)
+    handle_stripe_event = awaited(Comptroller.handle_stripe_event)
+    replay_stripe_event = awaited(Comptroller.replay_stripe_event)
+    stripe_events = awaited(Comptroller.stripe_events)
+    refund = awaited(Comptroller.refund)
+    purchase = awaited(Comptroller.purchase)
+    purchases = awaited(Comptroller.purchases)
+    customer_portal = awaited(Comptroller.customer_portal)
 
     get = awaited(Comptroller.get)
     find = awaited(Comptroller.find)

@@ -20,7 +20,7 @@ from quota.accounts import lock_account
 from quota.clock import Clock
 from quota.dues import post_dues
 from quota.ids import lot_id
-from quota.load import load_lot
+from quota.lot_rows import load_lot
 from quota.records import record_facts
 
 _FIND: Final = Statement(

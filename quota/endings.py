@@ -182,30 +182,41 @@ class _Fate:
 def _fate(
     book: BookState, grant: GrantFacts, end: End, lot: Lot, returned: int, at: datetime
 ) -> _Fate:
-    """Decide what becomes of units that came back to their lot: a lot that died meanwhile decides it."""
-    if not returned or not lot.is_dead(at):
-        return _Fate(lot_units=returned)
-    if lot.refunded:
-        transfers, refunded = lot_rules.revoke(lot, returned, grant.number)
+    """Decide what becomes of units that came back to their lot: what happened to it meanwhile decides it.
+
+    Units whose money went back are revoked; others join a dispute's, where there is one, or expire with their lot.
+    """
+    if not returned:
+        return _Fate()
+    revoked = returned if lot.refunded else min(returned, lot.owed)
+    transfers, refunded = lot_rules.revoke(lot, revoked, grant.number)
+    then = lot_rules.after(lot, transfers)
+    transfers += lot_rules.chargeback(lot, then)
+    left = returned - revoked
+    if lot.disputed:
+        transfers += lot_rules.suspend(then, left)
         return _Fate(tuple(transfers), refunded_minor=refunded)
+    if not left or not lot.has_expired(at):
+        return _Fate(tuple(transfers), lot_units=left, refunded_minor=refunded)
     if end.ours and end.grace is not None:
         book.lots += 1
-        transfers, price = lot_rules.carry_over(lot, returned, book.lots, grant.number)
+        moves, price = lot_rules.carry_over(then, left, book.lots, grant.number)
         new_lot = Lot(
             number=book.lots,
             origin=CARRIED_OVER,
             reference=f"{grant.number}:{lot.number}",
             pack=lot.pack,
-            units=returned,
+            units=left,
             price_minor=price,
             currency=lot.currency,
             priority=lot.priority,
             created_at=at,
             expires_at=end.grace.after(at),
         )
-        return _Fate(tuple(transfers), lot_units=returned, new_lot=new_lot)
-    transfers, breakage = lot_rules.expire(lot, returned, grant.number)
-    return _Fate(tuple(transfers), breakage_minor=breakage)
+        transfers += moves
+        return _Fate(tuple(transfers), left, refunded_minor=refunded, new_lot=new_lot)
+    moves, breakage = lot_rules.expire(then, left, grant.number)
+    return _Fate((*transfers, *moves), breakage_minor=breakage, refunded_minor=refunded)
 
 
 def split_cost(cost_micro_usd: int, units: list[int]) -> list[int]:

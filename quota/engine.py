@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
+from billing.stripe.settings import StripeSettings
 from policies.errors import ComptrollerError
 from policies.policy_set import PolicySet
 from quota.clock import Clock, checked
@@ -20,6 +21,7 @@ from quota.methods.audits import AuditMethods
 from quota.methods.credits import CreditMethods
 from quota.methods.questions import QuestionMethods
 from quota.methods.requests import RequestMethods
+from quota.methods.selling import SellingMethods
 from quota.policy_file import PolicyFile
 from quota.prefilter.front import Front
 from quota.redis import open_sync
@@ -34,7 +36,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 
-class Comptroller(RequestMethods, AccountMethods, CreditMethods, QuestionMethods, AuditMethods):
+class Comptroller(
+    RequestMethods, AccountMethods, CreditMethods, SellingMethods, QuestionMethods, AuditMethods
+):
     """Answers, for every generation that a user asks for: how much is allowed, out of what, at what GPU cost.
 
     Safe for several threads and several processes on one database. Every method that writes takes `session=`,
@@ -42,9 +46,16 @@ class Comptroller(RequestMethods, AccountMethods, CreditMethods, QuestionMethods
     """
 
     def __init__(
-        self, *, policy_file: PolicyFile, db: Store, clock: Clock, front: Front | None = None
+        self,
+        *,
+        policy_file: PolicyFile,
+        db: Store,
+        clock: Clock,
+        front: Front | None = None,
+        stripe: StripeSettings | None = None,
     ) -> None:
         """Use `Comptroller.open`."""
+        self._stripe = stripe
         self._policy_file, self._db, self._clock, self._front = policy_file, db, clock, front
         self._denials = DenialLog(db)
 
@@ -56,6 +67,7 @@ class Comptroller(RequestMethods, AccountMethods, CreditMethods, QuestionMethods
         redis: str | None = None,
         clock: Clock | None = None,
         migrate: Literal["auto", "check"] = "auto",
+        stripe: StripeSettings | None = None,
     ) -> Self:
         """Open the books.
 
@@ -65,6 +77,8 @@ class Comptroller(RequestMethods, AccountMethods, CreditMethods, QuestionMethods
             redis: a URL, `redis://` or `redis+cluster://`, of what answers denials in front of the database.
             clock: returns an aware datetime; the default asks the system each time.
             migrate: `auto` brings the schema up to date, `check` only makes sure that it is.
+            stripe: the keys of the Stripe account to sell through; the default asks the environment for
+                `STRIPE_API_KEY`, `STRIPE_WEBHOOK_SECRETS` and `STRIPE_API_BASE`.
 
         Raises:
             PolicyError: the policy file has errors; `problems` lists all of them.
@@ -72,6 +86,7 @@ class Comptroller(RequestMethods, AccountMethods, CreditMethods, QuestionMethods
             SchemaMismatch: the database has another schema.
             StoreUnavailable: the database cannot be opened.
         """
+        stripe = StripeSettings.from_environment() if stripe is None else stripe
         client = None if redis is None else open_sync(redis)
         db = open_store(database) if client is None else TellingStore(open_store(database))
         try:
@@ -92,7 +107,7 @@ class Comptroller(RequestMethods, AccountMethods, CreditMethods, QuestionMethods
             front = Front(client, redis, db, policy_file.latest, now, server_time=clock is None)
         if isinstance(db, TellingStore) and front is not None:
             db.listener = front.news
-        return cls(policy_file=policy_file, db=db, clock=now, front=front)
+        return cls(policy_file=policy_file, db=db, clock=now, front=front, stripe=stripe)
 
     def close(self) -> None:
         """Write what waits, and close our connections. The host's engine stays open."""

@@ -29,7 +29,8 @@ from quota.again import Case, case_of, differences, readings_of
 from quota.grant_rows import Ended, GrantFacts, load_ended, load_grant, load_late
 from quota.grants import Grant
 from quota.ids import grant_id, lot_id
-from quota.load import load_lot, load_picture
+from quota.load import load_picture
+from quota.lot_rows import load_lot
 from quota.records import record_facts, value_of
 from quota.version import ENGINE
 from quota.versions import stored

@@ -127,7 +127,7 @@ def _charged_late(
     for part in wanted:
         if part.lot_id is not None:
             lot = lots.get(parse_lot_id(part.lot_id)[1])
-            if lot.is_dead(now) or lot.available < part.units:
+            if lot.refunded or lot.has_expired(now) or lot.available < part.units:
                 return ()
     rules = then.rules(grant.plan, grant.operation)
     request = Request(grant.operation, attributes_of(db, grant), grant.member, consent=True)

@@ -17,8 +17,8 @@ from sqlalchemy import bindparam, func, literal_column, select
 
 from billing.books import BookState
 from billing.lots import Lot
-from billing.sql import Db, Question, Row, Statement
-from billing.tables import LINES, LOT_BALANCES, LOTS
+from billing.sql import Db, Question, Statement
+from billing.tables import LINES
 from policies.state import (
     BudgetRead,
     History,
@@ -35,6 +35,7 @@ from policies.state import (
 )
 from quota.budgets import load_spent
 from quota.ids import lot_id
+from quota.lot_rows import OPEN_LOTS, load_lots
 from quota.tables import GRANTS, HOLDS
 
 LINE: Final = LINES
@@ -52,34 +53,6 @@ _HOLDS: Final = Statement(
     .where(HOLDS.c.book_id == bindparam("book_id"))
     .order_by(HOLDS.c.grant_no)
 )
-_LOT_COLUMNS: Final = (
-    LOTS.c.number,
-    LOTS.c.origin,
-    LOTS.c.reference,
-    LOTS.c.pack,
-    LOTS.c.units,
-    LOTS.c.price_minor,
-    LOTS.c.currency,
-    LOTS.c.priority,
-    LOTS.c.created_at,
-    LOTS.c.expires_at,
-    LOT_BALANCES.c.units_used,
-    LOT_BALANCES.c.units_gone,
-    LOT_BALANCES.c.units_held,
-    LOT_BALANCES.c.refunded,
-)
-_ALL_LOTS: Final = (
-    select(*_LOT_COLUMNS)
-    .join(
-        LOT_BALANCES,
-        (LOT_BALANCES.c.book_id == LOTS.c.book_id) & (LOT_BALANCES.c.lot_no == LOTS.c.number),
-    )
-    .where(LOT_BALANCES.c.book_id == bindparam("book_id"))
-    .order_by(LOT_BALANCES.c.lot_no)
-)
-_OPEN_LOTS: Final = Statement(_ALL_LOTS.where(LOT_BALANCES.c.open == literal_column("1")))
-_EVERY_LOT: Final = Statement(_ALL_LOTS)
-_ONE_LOT: Final = Statement(_ALL_LOTS.where(LOT_BALANCES.c.lot_no == bindparam("number")))
 USES: Final = Statement(
     select(
         LINE.c.grant_no,
@@ -162,23 +135,12 @@ def picture_questions(book: BookState) -> Iterator[Question]:
 
 def every_picture_question(book_id: int) -> tuple[Question, Question]:
     """Return what `load_picture` may ask of a book that is not known yet."""
-    return (_HOLDS, {"book_id": book_id}), (_OPEN_LOTS, {"book_id": book_id})
+    return (_HOLDS, {"book_id": book_id}), (OPEN_LOTS, {"book_id": book_id})
 
 
 def load_holds(db: Db, book_id: int) -> tuple[HoldView, ...]:
     """Load a book's open grants, in order of their numbers."""
     return tuple(map(HoldView._make, db.rows(_HOLDS, book_id=book_id)))
-
-
-def load_lots(db: Db, book_id: int, *, every: bool = False) -> tuple[Lot, ...]:
-    """Load a book's lots that still have units available or held, or every lot."""
-    return tuple(_lot(row) for row in db.rows(_EVERY_LOT if every else _OPEN_LOTS, book_id=book_id))
-
-
-def load_lot(db: Db, book_id: int, number: int) -> Lot | None:
-    """Load one lot."""
-    row = db.row(_ONE_LOT, book_id=book_id, number=number)
-    return None if row is None else _lot(row)
 
 
 def load_readings(db: Db, picture: Picture, reads: Sequence[Read], now: datetime) -> Readings:
@@ -281,8 +243,7 @@ def load_history(db: Db, picture: Picture, reads: Iterable[Read], now: datetime)
     return History(
         uses=uses,
         grants=tuple(OpenGrant(hold.expires_at, hold.member) for hold in picture.holds),
-        # What comes back to a lot that was refunded is refunded too: nobody can use it again.
-        all_lots=tuple(view_of(book.id, lot) for lot in picture.lots if not lot.refunded),
+        all_lots=tuple(view_of(book.id, lot) for lot in picture.lots if lot.takes_back),
         rates={split_tat_key(key): tat for key, tat in book.tats.items()},
         budgets=budgets,
     )
@@ -319,7 +280,8 @@ def view_of(book_id: int, lot: Lot) -> LotView:
         units=lot.units,
         price_minor=lot.price_minor,
         currency=lot.currency,
-        available=lot.available,
+        # What comes back first makes up for what is owed: below zero, it is not to be had yet.
+        available=lot.available - lot.owed,
         priority=lot.priority,
         expires_at=lot.expires_at,
         created_at=lot.created_at,
@@ -389,10 +351,6 @@ def _doubtful(db: Db, book_id: int, read: UsageRead, now: datetime) -> int:
         elif currency == read.currency:
             total += spend
     return total
-
-
-def _lot(row: Row) -> Lot:
-    return Lot(*(*row[:-1], bool(row[-1])))
 
 
 def _lot_id(book_id: int, number: int | None) -> str | None:

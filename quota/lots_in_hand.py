@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
-from billing.lots import Lot
+from billing.lots import Lot, moved
 from billing.sql import Db
 from billing.transfer import Transfer, lot_deltas
 from policies.units import div_ceil
-from quota.load import load_lot
+from quota.lot_rows import load_lot
 
 
 class LotsInHand:
@@ -39,13 +38,7 @@ class LotsInHand:
     def apply(self, transfers: Iterable[Transfer]) -> None:
         """Bring the lots up to what these transfers leave."""
         for number, delta in lot_deltas(transfers).items():
-            lot = self.get(number)
-            self._lots[number] = replace(
-                lot,
-                used=lot.used + delta.units_used,
-                gone=lot.gone + delta.units_gone,
-                held=lot.held + delta.units_held,
-            )
+            self._lots[number] = moved(self.get(number), delta)
 
 
 def lot_price(lot: Lot, units: int) -> int:

@@ -39,6 +39,6 @@ def instant(name: str, *, null: bool = False) -> Column:
     return sa.Column(name, Instant(), nullable=null)
 
 
-def octets(name: str) -> Column:
+def octets(name: str, *, null: bool = False) -> Column:
     """Exact bytes."""
-    return sa.Column(name, sa.LargeBinary(), nullable=False)
+    return sa.Column(name, sa.LargeBinary(), nullable=null)

@@ -72,7 +72,7 @@ def account_state(db: Db, account: str, lookback: int, now: datetime) -> Account
         rates=_rates(book, members),
         lots=tuple(
             sorted(
-                (view_of(book.id, lot) for lot in picture.lots if not lot.refunded), key=burn_order
+                (view_of(book.id, lot) for lot in picture.lots if lot.takes_back), key=burn_order
             )
         ),
         leases=tuple(_leases(picture, members, prints, uses)),

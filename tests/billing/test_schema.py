@@ -52,9 +52,15 @@ def test_every_check_and_key_of_the_declared_tables_is_in_the_migrated_ones():
 
 def words(statement: str) -> list[str]:
     """Return a CREATE TABLE's columns and constraints, whatever their order and spelling of names."""
-    inner = statement[statement.index("(") + 1 :]
-    lines = (line.strip().rstrip(",") for line in inner.splitlines())
-    return [" ".join(line.replace('"', "").split()) for line in lines if line]
+    inner, options = statement[statement.index("(") + 1 :].rsplit(")", 1)
+    parts, depth = [""], 0
+    for letter in inner:
+        depth += (letter == "(") - (letter == ")")
+        if letter == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [" ".join(part.replace('"', "").split()) for part in (*parts, options)]
 
 
 def test_a_database_of_a_later_version_is_refused(tmp_path):

@@ -20,7 +20,8 @@ INSERTED_TRANSFER = (
 COPIED_LINE = (
     "INSERT INTO comptroller_line SELECT book_id, seq, 7, kind, at, grant_no, plan, operation,"
     " member, source, lot_no, units, lot_units, counts_at, spend_minor, currency, sold_minor,"
-    " revenue_minor, breakage_minor, refunded_minor, gpu_estimated_micro_usd, gpu_micro_usd,"
+    " revenue_minor, breakage_minor, refunded_minor, returned_minor, fee_minor,"
+    " gpu_estimated_micro_usd, gpu_micro_usd,"
     " gpu_unreported_micro_usd FROM comptroller_line WHERE book_id = 1 AND seq = 2 AND idx = 0"
 )
 COPIED_GRANT = (

@@ -265,7 +265,7 @@ def errors(tree: type[ComptrollerError]) -> list[type[ComptrollerError]]:
 
 @pytest.mark.parametrize("error", errors(ComptrollerError), ids=lambda error: error.__name__)
 def test_every_error_says_whether_a_retry_can_help(error):
-    retryable = {"AccountBusy", "StaleTransaction", "StoreUnavailable"}
+    retryable = {"AccountBusy", "StaleTransaction", "StoreUnavailable", "PaymentUnavailable"}
     kinds = {kind.__name__ for kind in error.__mro__}
     assert error.retryable is bool(kinds & retryable)
 

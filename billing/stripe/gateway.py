@@ -1,0 +1,184 @@
+"""The one module that talks to Stripe.
+
+Every request that makes something carries an idempotency key of ours, derived from the purchase, so that whoever asks
+again, after a crash or a lost reply, gets what was made the first time. Answers come back as plain JSON.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final, cast
+
+import stripe
+
+from billing.book import canonical
+from billing.payments import Purchase
+from billing.stripe.events import KIND_KEY, PURCHASE_KEY
+from billing.stripe.settings import StripeSettings
+from policies.errors import PaymentRefused, PaymentUnavailable
+
+API_VERSION: Final = "2026-08-26.dahlia"
+"""The version of Stripe's interface that all of this is written against."""
+
+TIMEOUT_SECONDS: Final = (5.0, 30.0)
+"""To connect, and for the answer."""
+
+RETRIES: Final = 2
+PAGE: Final = 100
+KEY: Final = "comptroller"
+
+Json = Mapping[str, Any]
+
+
+class Gateway:
+    """Asks Stripe. Safe for several threads."""
+
+    def __init__(self, settings: StripeSettings) -> None:
+        """Take the settings along; nothing is asked yet."""
+        self.settings = settings
+        base = settings.api_base
+        self._client = stripe.StripeClient(
+            settings.api_key,
+            stripe_version=API_VERSION,
+            base_addresses={} if base is None else {"api": base},
+            max_network_retries=RETRIES,
+            http_client=stripe.RequestsClient(timeout=TIMEOUT_SECONDS),
+        )
+        self._prices: dict[str, str] = {}
+
+    def __repr__(self) -> str:
+        return f"Gateway({self.settings!r})"
+
+    def create_customer(self, purchase_id: str) -> str:
+        """Create a customer for the buyer of a purchase, and return its id."""
+        customers = self._client.v1.customers
+        with _told():
+            made = customers.create({}, {"idempotency_key": f"{KEY}:customer:{purchase_id}"})
+        return str(made.id)
+
+    def price(self, purchase: Purchase) -> str:
+        """Return the id of the price that stands for a pack as it is in its policy version, creating it if need be.
+
+        Its lookup key is made of the pack's content: a pack of another price has another key, and so a price of its
+        own, while purchases made before keep theirs.
+        """
+        content = [purchase.pack, purchase.units, purchase.price_minor, purchase.currency]
+        lookup_key = f"{KEY}:{hashlib.sha256(canonical(content)).hexdigest()[:32]}"
+        if lookup_key not in self._prices:
+            self._prices[lookup_key] = self._find_price(lookup_key, purchase)
+        return self._prices[lookup_key]
+
+    def _find_price(self, lookup_key: str, purchase: Purchase) -> str:
+        prices = self._client.v1.prices
+        with _told():
+            for found in prices.list({"lookup_keys": [lookup_key], "active": True}).data:
+                if (found.unit_amount, found.currency) == (purchase.price_minor, purchase.currency):
+                    return str(found.id)
+            made = prices.create(
+                {
+                    "currency": purchase.currency,
+                    "unit_amount": purchase.price_minor,
+                    "lookup_key": lookup_key,
+                    "transfer_lookup_key": True,
+                    "product_data": {"name": f"{purchase.units} credits ({purchase.pack})"},
+                },
+                {"idempotency_key": f"{KEY}:price:{lookup_key}"},
+            )
+        return str(made.id)
+
+    def create_session(
+        self,
+        purchase: Purchase,
+        customer: str,
+        urls: tuple[str, str],
+        *,
+        promotion_codes: bool,
+        automatic_tax: bool,
+    ) -> Json:
+        """Create the Checkout Session of a purchase. `urls`: where the buyer goes on success, and on cancelling."""
+        metadata = {PURCHASE_KEY: purchase.id, KIND_KEY: "pack"}
+        with _told():
+            made = self._client.v1.checkout.sessions.create(
+                {
+                    "mode": "payment",
+                    "customer": customer,
+                    "client_reference_id": purchase.id,
+                    "metadata": metadata,
+                    "payment_intent_data": {"metadata": metadata},
+                    "line_items": [{"price": self.price(purchase), "quantity": 1}],
+                    "success_url": urls[0],
+                    "cancel_url": urls[1],
+                    "allow_promotion_codes": promotion_codes,
+                    "automatic_tax": {"enabled": automatic_tax},
+                },
+                {"idempotency_key": f"{KEY}:session:{purchase.id}"},
+            )
+        return _json(made)
+
+    def create_refund(self, payment: str, amount_minor: int | None, key: str) -> Json:
+        """Refund a payment, in part or what is left of it. `key`: what the refund is known by."""
+        asked: Any = {"payment_intent": payment}
+        if amount_minor is not None:
+            asked["amount"] = amount_minor
+        with _told():
+            made = self._client.v1.refunds.create(asked, {"idempotency_key": f"{KEY}:refund:{key}"})
+        return _json(made)
+
+    def portal(self, customer: str, return_url: str) -> str:
+        """Return the address of a session in the customer portal."""
+        with _told():
+            made = self._client.v1.billing_portal.sessions.create(
+                {"customer": customer, "return_url": return_url}
+            )
+        return str(made.url)
+
+    def retrieve(self, kind: str, object_id: str) -> Json | None:
+        """Fetch an object as it is now, by the kind that thin events name; None: of a kind that we do not follow."""
+        v1 = self._client.v1
+        by_kind: dict[str, Callable[[str], Any]] = {
+            "checkout.session": v1.checkout.sessions.retrieve,
+            "payment_intent": v1.payment_intents.retrieve,
+            "refund": v1.refunds.retrieve,
+            "dispute": v1.disputes.retrieve,
+        }
+        if kind not in by_kind:
+            return None
+        with _told():
+            return _json(by_kind[kind](object_id))
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Say what went wrong at Stripe in our own errors. The key is in none of them.
+
+    Raises:
+        PaymentUnavailable: it cannot be reached, has a fault, or asks to come back later.
+        PaymentRefused: it will not do it.
+    """
+    try:
+        yield
+    except (stripe.APIConnectionError, stripe.RateLimitError) as error:
+        raise PaymentUnavailable(
+            f"Stripe cannot be reached now: {_said(error)}; ask again"
+        ) from None
+    except (stripe.AuthenticationError, stripe.PermissionError):
+        raise PaymentRefused(
+            "Stripe does not accept the API key: check that it is whole, and allowed to do this"
+        ) from None
+    except stripe.StripeError as error:
+        if error.http_status is None or error.http_status >= 500 or error.http_status == 409:  # noqa: PLR2004
+            raise PaymentUnavailable(f"Stripe has a fault: {_said(error)}; ask again") from None
+        raise PaymentRefused(f"Stripe refuses: {_said(error)}", code=error.code) from None
+
+
+def _said(error: stripe.StripeError) -> str:
+    return str(error.user_message or "no answer").strip().rstrip(".").replace("\n", " ")[:300]
+
+
+def _json(made: Any) -> Json:
+    response = made.last_response
+    if response is None:
+        raise PaymentUnavailable("Stripe has given no answer; ask again")
+    return cast("Json", response.data)

@@ -1,0 +1,62 @@
+"""How to reach Stripe, and whose events to believe. Secrets never show in representations."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from policies.errors import InvalidRequest
+
+API_KEY: Final = "STRIPE_API_KEY"
+WEBHOOK_SECRETS: Final = "STRIPE_WEBHOOK_SECRETS"
+API_BASE: Final = "STRIPE_API_BASE"
+HOW: Final = (
+    f"set {API_KEY} and {WEBHOOK_SECRETS} in the environment, "
+    "or pass Comptroller.open(..., stripe=StripeSettings(...))"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StripeSettings:
+    """The keys of one Stripe account, in one mode.
+
+    Args:
+        api_key: `sk_live_...`, `sk_test_...`, or a restricted `rk_...` key.
+        webhook_secrets: `whsec_...` of the endpoint; several while one replaces another.
+        api_base: another server than Stripe's, for tests.
+    """
+
+    api_key: str = field(repr=False)
+    webhook_secrets: Sequence[str] = field(default=(), repr=False)
+    api_base: str | None = None
+
+    def __post_init__(self) -> None:
+        parts = self.api_key.split("_")
+        if parts[0] not in ("sk", "rk") or len(parts) < 3 or parts[1] not in ("live", "test"):  # noqa: PLR2004
+            raise InvalidRequest(
+                "the Stripe API key must begin with sk_live_, sk_test_, rk_live_ or rk_test_: "
+                "copy the secret key, not the publishable one"
+            )
+        if isinstance(self.webhook_secrets, str):
+            raise InvalidRequest("webhook_secrets must be a list of secrets, not one text")
+        object.__setattr__(self, "webhook_secrets", tuple(self.webhook_secrets))
+
+    @property
+    def live(self) -> bool:
+        """Whether these keys move real money."""
+        return self.api_key.split("_")[1] == "live"
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> StripeSettings | None:
+        """Return what the environment says; None where it names no key.
+
+        Raises:
+            InvalidRequest: the key is none.
+        """
+        key = environment.get(API_KEY, "").strip()
+        if not key:
+            return None
+        secrets = (each.strip() for each in environment.get(WEBHOOK_SECRETS, "").split(","))
+        return cls(key, [each for each in secrets if each], environment.get(API_BASE) or None)

@@ -1,0 +1,96 @@
+"""The tables of selling: what was offered, what Stripe says of each payment, its customers, its events.
+
+All books share them, since a message of Stripe's names no book. What counts is in the books' records: `verify`
+compares purchases with them.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import CheckConstraint, Index, UniqueConstraint, text
+from sqlmodel import Field
+
+from billing.tables import PREFIX, Table, core, instant, octets, whole, words
+
+OPEN: Final = "status IN ('received', 'failed')"
+
+
+class PurchaseRow(Table, table=True):
+    """What was offered to a buyer, the payment that it led to, and the last state of that which was posted."""
+
+    __tablename__ = f"{PREFIX}purchase"
+    __table_args__ = (
+        CheckConstraint("units >= 0 AND price_minor >= 0 AND revision >= 0"),
+        CheckConstraint("kind IN ('pack', 'top_up')"),
+        UniqueConstraint("session_id"),
+        UniqueConstraint("payment"),
+        Index(f"{PREFIX}purchase_book", "book_id"),
+    )
+    id: str = Field(sa_column=words("id", primary_key=True))
+    book_id: int = Field(sa_column=whole("book_id"))
+    kind: str = Field(sa_column=words("kind"))
+    item: str = Field(sa_column=words("item"))
+    units: int = Field(sa_column=whole("units"))
+    price_minor: int = Field(sa_column=whole("price_minor"))
+    currency: str = Field(sa_column=words("currency"))
+    priority: int = Field(sa_column=whole("priority"))
+    valid_for: str | None = Field(sa_column=words("valid_for", nullable=True))
+    policy_version: str = Field(sa_column=words("policy_version"))
+    created_at: datetime = Field(sa_column=instant("created_at"))
+    session_id: str | None = Field(sa_column=words("session_id", nullable=True))
+    payment: str | None = Field(sa_column=words("payment", nullable=True))
+    lot_no: int | None = Field(sa_column=whole("lot_no", nullable=True))
+    revision: int = Field(sa_column=whole("revision", default="0"))
+    state: str = Field(sa_column=words("state", default="{}"))
+    problem: str | None = Field(sa_column=words("problem", nullable=True))
+
+
+class StripeFact(Table, table=True):
+    """All that is known of a payment at Stripe: the row that whoever learns more of it locks first."""
+
+    __tablename__ = f"{PREFIX}stripe_fact"
+    payment: str = Field(sa_column=words("payment", primary_key=True))
+    facts: str = Field(sa_column=words("facts"))
+
+
+class StripeCustomer(Table, table=True):
+    """Who the buyer of a book is at Stripe. Erased by `forget`."""
+
+    __tablename__ = f"{PREFIX}stripe_customer"
+    __table_args__ = (UniqueConstraint("customer_id"),)
+    book_id: int = Field(sa_column=whole("book_id", primary_key=True))
+    customer_id: str = Field(sa_column=words("customer_id"))
+
+
+class StripeEvent(Table, table=True):
+    """One event in the inbox, with its exact bytes until they are erased."""
+
+    __tablename__ = f"{PREFIX}stripe_event"
+    __table_args__ = (
+        CheckConstraint("status IN ('received', 'done', 'ignored', 'failed')"),
+        Index(
+            f"{PREFIX}stripe_event_open",
+            "received_at",
+            sqlite_where=text(OPEN),
+            postgresql_where=text(OPEN),
+        ),
+        Index(f"{PREFIX}stripe_event_payment", "payment"),
+    )
+    id: str = Field(sa_column=words("id", primary_key=True))
+    type: str = Field(sa_column=words("type"))
+    created: datetime = Field(sa_column=instant("created"))
+    api_version: str | None = Field(sa_column=words("api_version", nullable=True))
+    payment: str | None = Field(sa_column=words("payment", nullable=True))
+    payload: bytes | None = Field(sa_column=octets("payload", nullable=True))
+    received_at: datetime = Field(sa_column=instant("received_at"))
+    attempts: int = Field(sa_column=whole("attempts", default="0"))
+    status: str = Field(sa_column=words("status"))
+    effect: str | None = Field(sa_column=words("effect", nullable=True))
+
+
+PURCHASES: Final = core(PurchaseRow)
+STRIPE_FACTS: Final = core(StripeFact)
+STRIPE_CUSTOMERS: Final = core(StripeCustomer)
+STRIPE_EVENTS: Final = core(StripeEvent)

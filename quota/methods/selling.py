@@ -1,0 +1,354 @@
+"""Methods about selling through Stripe: checkouts, refunds, and the events by which Stripe says what was paid."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Final
+
+from billing.books import read_book, save_book
+from billing.payments import Purchase, draft_checkout
+from billing.posting import post
+from billing.sql import Db
+from billing.stripe import inbox
+from billing.stripe.events import Event, Heard, heard_of, parsed, related
+from billing.stripe.purchases import (
+    Sale,
+    add_sale,
+    customer_of,
+    keep_customer,
+    known_of,
+    load_sale,
+    sales_of,
+    set_session,
+)
+from billing.stripe.settings import HOW, StripeSettings
+from billing.stripe.signature import check_signature
+from policies.errors import InvalidRequest, UnknownPurchase
+from policies.units import whole
+from quota.accounts import lock_account
+from quota.ask import name, text
+from quota.methods.base import HostSession, Methods
+from quota.methods.retried import retried
+from quota.payments import hear
+from quota.records import account_name
+from quota.sales import Checkout, PurchaseView, StripeOutcome, viewed
+
+if TYPE_CHECKING:
+    from billing.stripe.gateway import Gateway
+
+TRIES: Final = 10
+"""How often an event that fails is tried before it waits for somebody to look at it."""
+
+
+class SellingMethods(Methods):
+    """Methods about selling through Stripe."""
+
+    _stripe: StripeSettings | None
+    _made_gateway: Gateway | None = None
+
+    def checkout(
+        self,
+        account: str,
+        *,
+        pack: str,
+        success_url: str,
+        cancel_url: str,
+        currency: str | None = None,
+        promotion_codes: bool = False,
+        automatic_tax: bool = False,
+    ) -> Checkout:
+        """Offer a pack to a buyer, and return the Checkout Session at whose `url` it can be paid.
+
+        The offer is written down before Stripe is asked: its units and its price stay what they are now, whatever
+        becomes of the policy file. Each call is an offer of its own; those that nobody pays cost nothing. It talks to
+        Stripe, so it takes no `session=`: a lock would be held meanwhile.
+
+        Args:
+            account: who buys.
+            pack: a pack of the policy file.
+            success_url: where the buyer goes after paying. The lot comes with Stripe's event, not with this visit.
+            cancel_url: where the buyer goes who does not pay.
+            currency: one of the pack's; the default is the policy file's.
+            promotion_codes: whether the buyer may enter promotion codes of the Stripe account.
+            automatic_tax: whether Stripe works out taxes.
+
+        Raises:
+            InvalidRequest: there is no such pack, or not in that currency, or no Stripe key is configured.
+            PaymentRefused: Stripe will not do it.
+            PaymentUnavailable: Stripe cannot be reached; ask again.
+        """
+        gateway = self._gateway()
+        urls = (
+            text(success_url, "success_url", most=2000),
+            text(cancel_url, "cancel_url", most=2000),
+        )
+        purchase, book_id, customer = self._offer(name(account, "account"), pack, currency)
+        if customer is None:
+            customer = gateway.create_customer(purchase.id)
+        made = gateway.create_session(
+            purchase, customer, urls, promotion_codes=promotion_codes, automatic_tax=automatic_tax
+        )
+        self._offered(purchase.id, book_id, customer, str(made["id"]))
+        return Checkout(purchase.id, str(made["id"]), str(made["url"]))
+
+    def handle_stripe_event(
+        self, payload: bytes, signature: str, *, session: HostSession | None = None
+    ) -> StripeOutcome:
+        """Take in an event that Stripe has sent to your endpoint, and do what follows from it, once.
+
+        Answer 200 when it returns, whatever the outcome: the event is kept. One that fails is tried again by `sweep`,
+        and can be looked at with `comptroller stripe events`.
+
+        Args:
+            payload: the request's body, as bytes, unchanged.
+            signature: the request's `Stripe-Signature` header.
+            session: the host's own session; the event is kept, and its effects are, when that commits.
+
+        Raises:
+            InvalidSignature: Stripe did not sign it with one of the secrets, or not lately.
+            InvalidRequest: it is no event, of another mode or account, or no Stripe key is configured.
+            AccountBusy: the account stayed locked past the timeout. Answer 500: Stripe sends it again.
+            StoreUnavailable: the database cannot be written. Answer 500: Stripe sends it again.
+        """
+        settings = self._settings()
+        if not isinstance(payload, bytes):
+            raise InvalidRequest("payload must be the request's body as bytes, not parsed")
+        if not settings.webhook_secrets:
+            raise InvalidRequest(f"no webhook secret is configured: {HOW}")
+        check_signature(payload, signature, settings.webhook_secrets, self._clock())
+        event = _of_this_account(payload, settings)
+        if session is not None:
+            return self._take_in(event, payload, session=session)
+        self._keep(event, payload)
+        return self.replay_stripe_event(event.id)
+
+    def replay_stripe_event(
+        self, event_id: str, *, session: HostSession | None = None
+    ) -> StripeOutcome:
+        """Work off an event of the inbox, unless that was done.
+
+        Raises:
+            InvalidRequest: there is no such event, or its bytes were erased.
+            AccountBusy: the account stayed locked past the timeout.
+            StoreUnavailable: the database cannot be written.
+        """
+        with self._db.reading() as db:
+            letter = _checked(inbox.letter(db, event_id), event_id)
+        return self._worked_off(letter, self._meaning(letter), session=session)
+
+    @retried
+    def stripe_events(
+        self, status: inbox.Status | None = None, *, most: int = 50
+    ) -> list[inbox.Letter]:
+        """Return the events of the inbox that came last, latest first; of one status, where given."""
+        with self._db.reading() as db:
+            return inbox.letters(db, status, whole(most, "most", most=10_000))
+
+    def refund(
+        self, purchase_id: str, amount_minor: int | None = None, *, key: str | None = None
+    ) -> PurchaseView:
+        """Refund a purchase through Stripe, in part or what is left of it, and take its units back.
+
+        As one made in Stripe's dashboard does: units that are unused are revoked, for a part in proportion to the
+        money, rounded down. Asking again with the same key never refunds twice.
+
+        Args:
+            purchase_id: what `checkout` said.
+            amount_minor: in minor units of its currency, tax included; None: all that is left.
+            key: what this refund is known by; by default what was refunded before it, so that a call that is repeated
+                because its answer was lost makes no second refund.
+
+        Raises:
+            UnknownPurchase: there is no such purchase.
+            InvalidRequest: nothing was paid for it, or less than that is left, or no Stripe key is configured.
+            PaymentRefused: Stripe will not do it.
+            PaymentUnavailable: Stripe cannot be reached; ask again.
+        """
+        gateway, found = self._gateway(), self.purchase(purchase_id)
+        if found.status != "paid" or found.payment is None:
+            raise InvalidRequest(
+                f"purchase `{purchase_id}` is {found.status}: nothing was paid for it"
+            )
+        left = found.total_minor - found.refunded_minor - found.lost_minor
+        amount = left if amount_minor is None else whole(amount_minor, "amount_minor")
+        if not 0 < amount <= left:
+            raise InvalidRequest(
+                f"{left} {found.currency} (minor units) of purchase `{purchase_id}` are left to refund"
+            )
+        known_by = key or f"{found.refunded_minor}+{amount}"
+        made = gateway.create_refund(found.payment, amount, f"{purchase_id}:{known_by}")
+        heard = heard_of(made, "refund.created", int(self._clock().timestamp()))
+        if heard is not None:
+            self._take_over(heard)
+        return self.purchase(purchase_id)
+
+    def purchase(self, purchase_id: str) -> PurchaseView:
+        """Return a purchase, and what has become of it.
+
+        Raises:
+            UnknownPurchase: there is no such purchase.
+        """
+        with self._db.reading() as db:
+            sale = load_sale(db, text(purchase_id, "purchase_id"))
+            if sale is None:
+                raise UnknownPurchase(f"there is no purchase `{purchase_id:.80}`")
+            return _view(db, sale, account_name(db, sale.book_id))
+
+    def purchases(self, account: str) -> list[PurchaseView]:
+        """Return an account's purchases, oldest first.
+
+        Raises:
+            InvalidRequest: the account's name is none.
+        """
+        with self._db.reading() as db:
+            book = read_book(db, name(account, "account"))
+            return (
+                [] if book is None else [_view(db, each, account) for each in sales_of(db, book.id)]
+            )
+
+    def customer_portal(self, account: str, *, return_url: str) -> str:
+        """Return the address of a session in Stripe's customer portal, where a buyer finds cards and receipts.
+
+        Raises:
+            InvalidRequest: the account has never been offered anything, or no Stripe key is configured.
+            PaymentRefused: Stripe will not do it.
+            PaymentUnavailable: Stripe cannot be reached; ask again.
+        """
+        gateway = self._gateway()
+        with self._db.reading() as db:
+            book = read_book(db, name(account, "account"))
+            customer = None if book is None else customer_of(db, book.id)
+        if customer is None:
+            raise InvalidRequest(f"account `{account}` has bought nothing through Stripe yet")
+        return gateway.portal(customer, text(return_url, "return_url", most=2000))
+
+    # --- what these are made of -------------------------------------------------------------
+
+    def _settings(self) -> StripeSettings:
+        if self._stripe is None:
+            raise InvalidRequest(f"no Stripe key is configured: {HOW}")
+        return self._stripe
+
+    def _gateway(self) -> Gateway:
+        settings = self._settings()
+        if self._made_gateway is None:
+            from billing.stripe.gateway import Gateway  # noqa: PLC0415 - only who sells loads it
+
+            self._made_gateway = Gateway(settings)
+        return self._made_gateway
+
+    @retried
+    def _offer(
+        self, account: str, pack: str, currency: str | None
+    ) -> tuple[Purchase, int, str | None]:
+        """Write an offer down. Returns it with its book, and who its buyer is at Stripe where that is known."""
+        policy_set = self.policies
+        sold = policy_set.pack(name(pack, "pack"))
+        price = sold.price_in(currency or policy_set.currency, policy_set.currency)
+        purchase = Purchase(
+            id=f"pu_{uuid.uuid4().hex}",
+            pack=pack,
+            units=sold.units,
+            price_minor=price.minor,
+            currency=price.currency,
+            priority=sold.priority,
+            policy_version=policy_set.version,
+        )
+        with self._db.writing() as db:
+            book, now = lock_account(db, account, self._clock)
+            post(db, book, draft_checkout(purchase, now), now)
+            valid_for = None if sold.valid_for is None else str(sold.valid_for)
+            add_sale(db, book.id, "pack", purchase, valid_for, now)
+            save_book(db, book)
+            return purchase, book.id, customer_of(db, book.id)
+
+    @retried
+    def _offered(self, purchase_id: str, book_id: int, customer: str, session_id: str) -> None:
+        with self._db.writing() as db:
+            set_session(db, purchase_id, session_id)
+            keep_customer(db, book_id, customer)
+
+    @retried
+    def _keep(self, event: Event, payload: bytes) -> None:
+        with self._db.writing() as db:
+            inbox.keep(db, event, payload, self._clock())
+
+    def _take_in(self, event: Event, payload: bytes, *, session: HostSession) -> StripeOutcome:
+        """Keep an event and work it off, in the host's transaction."""
+        with self._db.writing(session) as db:
+            inbox.keep(db, event, payload, self._clock())
+            letter = _checked(inbox.letter(db, event.id), event.id)
+        return self._worked_off(letter, self._meaning(letter), session=session)
+
+    def _meaning(self, letter: inbox.Letter) -> Heard | ValueError | None:
+        """Return what an event says of a payment: nothing, where it is about none, or why it cannot be read.
+
+        A thin event says only what it is about: Stripe is asked how that is now, before any lock is taken.
+        """
+        if letter.payload is None:
+            raise InvalidRequest(f"the bytes of event `{letter.id:.80}` were erased")
+        try:
+            event = parsed(letter.payload)
+            about = event.object
+            if about is None:
+                about = self._gateway().retrieve(*related(letter.payload))
+            at = int(event.created.timestamp())
+            return None if about is None else heard_of(about, event.type.removeprefix("v1."), at)
+        except ValueError as error:
+            return error
+
+    @retried
+    def _worked_off(
+        self,
+        letter: inbox.Letter,
+        meaning: Heard | ValueError | None,
+        *,
+        session: HostSession | None = None,
+    ) -> StripeOutcome:
+        """Do what follows from an event, once, and say what that was, in one transaction."""
+        with self._db.writing(session) as db:
+            letter = _checked(inbox.lock_letter(db, letter.id), letter.id)
+            if letter.status in {"done", "ignored"}:
+                return StripeOutcome(letter.id, letter.type, letter.status, "seen before")
+            status: inbox.Status = "done"
+            payment = None
+            if isinstance(meaning, Heard):
+                payment, stops = meaning.payment, self.policies.on_dispute == "stop_paid_use"
+                effect = hear(db, meaning, self._clock, stops_paid_use=stops)
+            elif meaning is None:
+                status, effect = "ignored", "not about a payment that we follow"
+            else:
+                status, effect = "failed", str(meaning)
+            inbox.end(db, letter.id, status, effect, payment)
+        return StripeOutcome(letter.id, letter.type, status, effect)
+
+    @retried
+    def _take_over(self, heard: Heard) -> str:
+        with self._db.writing() as db:
+            stops = self.policies.on_dispute == "stop_paid_use"
+            return hear(db, heard, self._clock, stops_paid_use=stops)
+
+
+def _of_this_account(payload: bytes, settings: StripeSettings) -> Event:
+    """Read an event, and make sure that it is of the account and the mode that the key is of."""
+    try:
+        event = parsed(payload)
+    except ValueError as error:
+        raise InvalidRequest(str(error)) from None
+    if event.live != settings.live:
+        modes = ("live" if live else "test" for live in (event.live, settings.live))
+        said, ours = modes
+        raise InvalidRequest(f"event `{event.id}` is of {said} mode, and the key is of {ours} mode")
+    if event.account is not None:
+        raise InvalidRequest(f"event `{event.id}` is of another Stripe account, `{event.account}`")
+    return event
+
+
+def _checked(letter: inbox.Letter | None, event_id: str) -> inbox.Letter:
+    if letter is None:
+        raise InvalidRequest(f"there is no event `{event_id:.80}`")
+    return letter
+
+
+def _view(db: Db, sale: Sale, account: str) -> PurchaseView:
+    return viewed(sale, account, known_of(db, (sale.session_id, sale.payment)))

@@ -1,0 +1,140 @@
+"""Payments on the books: what was heard of one is put together with what was known, and the difference is posted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from billing.books import lock_book_by_id, save_book
+from billing.lots import Lot
+from billing.payments import Payment, draft_payment, lot_of
+from billing.posting import post
+from billing.sql import Db
+from billing.stripe.events import Heard
+from billing.stripe.facts import SESSION, Facts, payment_of, problem_of
+from billing.stripe.purchases import (
+    Sale,
+    keep_customer,
+    known_of,
+    learn,
+    load_sale,
+    sale_of_payment,
+    save_state,
+    set_payment,
+    set_session,
+)
+from policies.instants import Length, from_micros
+from quota.clock import Clock
+from quota.dues import post_dues
+from quota.ids import lot_id
+from quota.lot_rows import load_lot
+
+WAITING = "kept until its purchase is known"
+NOTHING_NEW = "nothing new"
+
+
+def hear(db: Db, heard: Heard, clock: Clock, *, stops_paid_use: bool) -> str:
+    """Take in what was heard of a payment, and bring its books up to it. Returns in words what that did.
+
+    `stops_paid_use`: whether an account that disputes a payment may use no credits until that is settled.
+    """
+    learn(db, heard.payment, heard.facts)
+    sale = _sale_of(db, heard)
+    if sale is None:
+        return WAITING
+    if heard.intent is not None and sale.payment is None:
+        set_payment(db, sale.id, heard.intent)
+    if heard.intent is not None and heard.intent != heard.payment:
+        # Who hears of the payment meanwhile finds no purchase for it yet: only under its lock is all of it seen.
+        learn(db, heard.intent, {})
+    return bring_up(db, sale.id, clock, heard.customer, stops_paid_use=stops_paid_use)
+
+
+def bring_up(
+    db: Db, purchase_id: str, clock: Clock, customer: str | None, *, stops_paid_use: bool
+) -> str:
+    """Post the difference between what is known of a purchase's payment and what was posted of it."""
+    sale = load_sale(db, purchase_id)
+    book = None if sale is None else lock_book_by_id(db, sale.book_id)
+    sale = load_sale(db, purchase_id)  # as it is under the lock
+    if sale is None or book is None:
+        raise LookupError(f"there is no purchase `{purchase_id}`")
+    now = max(clock(), book.at)
+    post_dues(db, book, now)
+    if customer is not None:
+        keep_customer(db, book.id, customer)
+    facts = known_of(db, (sale.session_id, sale.payment))
+    problem, before = problem_of(facts, sale.terms), sale.state
+    state = payment_of(facts, sale.terms, stops_paid_use=before.stops_paid_use or stops_paid_use)
+    if (state, problem) == (before, sale.problem):
+        save_book(db, book)
+        return NOTHING_NEW
+    revision = sale.revision
+    lot = None if sale.lot_no is None else load_lot(db, book.id, sale.lot_no)
+    if state != before:
+        if state.paid and lot is None:
+            book.lots += 1
+            lot = _bought(sale, state, facts, book.lots)
+        revision += 1
+        states = before, state
+        draft = draft_payment(sale.id, revision, states, lot, now, currency=sale.currency)
+        post(db, book, draft, now)
+        book.disputes += state.stops_paid_use - before.stops_paid_use
+    save_state(db, sale, None if lot is None else lot.number, revision, state, problem)
+    save_book(db, book)
+    if problem is not None:
+        return f"quarantined: {problem}"
+    return ", ".join(_changes(sale, state, lot)) or NOTHING_NEW
+
+
+def _sale_of(db: Db, heard: Heard) -> Sale | None:
+    """Return the purchase that something was heard of, and link the two where our own metadata says so."""
+    if heard.purchase is None:
+        return sale_of_payment(db, heard.payment)
+    sale = load_sale(db, heard.purchase)
+    if sale is None:
+        return None
+    is_session = SESSION in heard.facts
+    linked = sale.session_id if is_session else sale.payment
+    if linked is None:
+        (set_session if is_session else set_payment)(db, sale.id, heard.payment)
+    elif linked != heard.payment:
+        return None  # somebody has copied our metadata to an object of their own
+    return load_sale(db, sale.id)
+
+
+def _bought(sale: Sale, state: Payment, facts: Facts, number: int) -> Lot:
+    # Dated to the event by which Stripe told of the payment, so that its delay changes nothing.
+    paid_at = _paid_at(facts) or sale.created_at
+    expires_at = None if sale.valid_for is None else Length.parse(sale.valid_for).after(paid_at)
+    return lot_of(sale.purchase, state, number, paid_at, expires_at)
+
+
+def _paid_at(facts: Facts) -> datetime | None:
+    said = (
+        item["at"]
+        for items in facts.values()
+        for item in items.values()
+        if item["status"] in ("paid", "succeeded") and "total" in item
+    )
+    at = min(said, default=None)
+    return None if at is None else from_micros(at * 1_000_000)
+
+
+def _changes(sale: Sale, state: Payment, lot: Lot | None) -> Iterator[str]:
+    """Say in words what has changed."""
+    before = sale.state
+    if state.paid and not before.paid and lot is not None:
+        yield f"paid: {sale.units} units in {lot_id(sale.book_id, lot.number)}"
+    for name, what in (
+        ("refunded_minor", "refunded"),
+        ("lost_minor", "lost by dispute"),
+        ("withdrawn_minor", "withdrawn by dispute"),
+        ("fee_minor", "fees"),
+        ("paid_out_minor", "paid out"),
+    ):
+        amount = getattr(state, name)
+        if amount != getattr(before, name):
+            yield f"{what}: {amount} {sale.currency} (minor units)"
+    if state.disputed != before.disputed:
+        yield "disputed" if state.disputed else "dispute over"

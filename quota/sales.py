@@ -1,0 +1,94 @@
+"""Answers about selling: what a checkout led to, what an event did, what became of a purchase."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from billing.stripe.facts import Facts, failed
+from billing.stripe.inbox import Status
+from billing.stripe.purchases import Sale
+from quota.ids import lot_id
+
+PurchaseStatus = Literal["pending", "paid", "failed", "quarantined"]
+
+
+@dataclass(frozen=True, slots=True)
+class Checkout:
+    """A Checkout Session that awaits its buyer at `url`, and the purchase that it is for."""
+
+    purchase_id: str
+    session_id: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class StripeOutcome:
+    """What became of an event. `status`: done, ignored (of no kind that we follow), or failed. `effect`: in words."""
+
+    event_id: str
+    type: str
+    status: Status
+    effect: str
+
+
+@dataclass(frozen=True, slots=True)
+class PurchaseView:
+    """A purchase and what has become of it. Money in minor units of `currency`, tax included where there is any.
+
+    `status`: pending, paid, failed (nothing will be paid any more), or quarantined: what was paid is not what was
+    offered, and `problem` says how. `lot_id`: what it brought. `disputed`: whether the payment is disputed now.
+    """
+
+    id: str
+    account: str
+    pack: str
+    units: int
+    price_minor: int
+    currency: str
+    created_at: datetime
+    status: PurchaseStatus
+    problem: str | None
+    session_id: str | None
+    payment: str | None
+    lot_id: str | None
+    total_minor: int
+    tax_minor: int
+    refunded_minor: int
+    lost_minor: int
+    fee_minor: int
+    disputed: bool
+
+
+def viewed(sale: Sale, account: str, facts: Facts) -> PurchaseView:
+    """Return a purchase as its buyer's account shows it. `facts`: all that is known of its payment."""
+    state = sale.state
+    return PurchaseView(
+        id=sale.id,
+        account=account,
+        pack=sale.item,
+        units=sale.units,
+        price_minor=sale.price_minor,
+        currency=sale.currency,
+        created_at=sale.created_at,
+        status=_status(sale, facts),
+        problem=sale.problem,
+        session_id=sale.session_id,
+        payment=sale.payment,
+        lot_id=None if sale.lot_no is None else lot_id(sale.book_id, sale.lot_no),
+        total_minor=state.total_minor,
+        tax_minor=state.tax_minor,
+        refunded_minor=state.refunded_minor,
+        lost_minor=state.lost_minor,
+        fee_minor=state.fee_minor,
+        disputed=state.disputed,
+    )
+
+
+def _status(sale: Sale, facts: Facts) -> PurchaseStatus:
+    if sale.state.paid:
+        return "paid"
+    if sale.problem is not None:
+        return "quarantined"
+    return "failed" if failed(facts) else "pending"
