@@ -16,6 +16,7 @@ What it does otherwise than Stripe, on purpose:
 - Subscriptions end and renew when the test says so, once the clock has come to it.
 - Tax is the sum that the test names; there are no tax rates.
 - Money of a currency stays in that currency unless `settlement` says otherwise.
+- A request for another API version is refused: it would be answered in other shapes.
 - Payment by card is captured at once; there is no manual capture and no Connect.
 """
 

@@ -11,7 +11,7 @@ from tests.stripe_server.routes import Call, route
 from tests.stripe_server.world import World
 
 
-def create_product(world: World, name: str, **fields: Any) -> Json:
+def create_product(world: World, name: str, /, **fields: Any) -> Json:
     made = world.add(
         "product",
         fields.pop("id", None) or world.ids.make("prod"),

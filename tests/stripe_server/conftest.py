@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import stripe
 
 from quota.testing import FakeClock
 from tests.stripe_server import StripeServer
@@ -40,6 +41,12 @@ def pack(client: Any) -> Any:
             "metadata": {"pack": "thousand"},
         }
     )
+
+
+def error_of(refused: pytest.ExceptionInfo[stripe.StripeError]) -> Any:
+    """What Stripe's answer says of an error, also where the client leaves it out."""
+    body: Any = refused.value.json_body
+    return body["error"]
 
 
 def plan(client: Any, name: str, unit_amount: int, interval: str = "month") -> Any:

@@ -28,7 +28,7 @@ def address(params: Params) -> Json | None:
     return {name: params.text(name) for name in ADDRESS} if params else None
 
 
-def create_customer(world: World, **fields: Any) -> Json:
+def create_customer(world: World, /, **fields: Any) -> Json:
     """Make a customer of whatever is known of them, and say so."""
     made = world.add(
         "customer",

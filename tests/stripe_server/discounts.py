@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+from tests.stripe_server import periods
 from tests.stripe_server.errors import Json, invalid, missing_parameter
 from tests.stripe_server.expansion import part
 from tests.stripe_server.params import Params
@@ -178,12 +179,14 @@ def redeem(world: World, applied: list[Json]) -> None:
 
 def discount_of(world: World, applied: Json, **of: str | None) -> Json:
     """Make the Discount object of a session, an invoice or a subscription."""
+    coupon = world.get(applied["coupon"], "coupon")
+    months = coupon["duration_in_months"] if coupon["duration"] == "repeating" else None
     made = world.add(
         "discount",
         world.ids.make("di"),
         checkout_session=of.get("checkout_session"),
         customer=of.get("customer"),
-        end=None,
+        end=periods.after_months(world.now(), months) if months else None,
         invoice=of.get("invoice"),
         invoice_item=None,
         promotion_code=applied["promotion_code"],

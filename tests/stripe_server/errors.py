@@ -23,11 +23,13 @@ class Refusal(Exception):  # noqa: N818 - an answer, told from our mistakes
         code: str | None = None,
         param: str | None = None,
         stored: bool = True,
+        headers: dict[str, str] | None = None,
         **more: Any,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.stored = stored
+        self.headers = headers or {}
         named: Json = {"code": code, "message": message, "param": param, "type": kind, **more}
         self.error: Json = {key: value for key, value in named.items() if value is not None}
         if code:

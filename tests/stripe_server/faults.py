@@ -87,10 +87,14 @@ class Faults:
 def refusal(fault: Fault) -> Refusal:
     """The error that a fault answers with."""
     if fault.kind == "rate_limit":
+        headers = {"Stripe-Rate-Limited-Reason": "global-rate"}
         message = "Request rate limit exceeded. Learn more about rate limits."
-        return Refusal(429, "invalid_request_error", message, code="rate_limit", stored=False)
+        return Refusal(
+            429, "invalid_request_error", message, code="rate_limit", stored=False, headers=headers
+        )
     if fault.kind == "forbidden":
         message = "The provided key does not have the required permissions for this endpoint."
         return Refusal(403, "invalid_request_error", message, stored=False)
     message = "An unknown error occurred"
-    return Refusal(500, "api_error", message)
+    # A retry with the same key would be told the same.
+    return Refusal(500, "api_error", message, headers={"Stripe-Should-Retry": "false"})

@@ -42,10 +42,17 @@ def whole(items: Sequence[Json], path: str) -> Json:
 
 
 def narrowed(items: Sequence[Json], params: Params, fields: dict[str, str]) -> list[Json]:
-    """Keep what the request's filters allow. `fields` maps a parameter to a path in the object."""
+    """Keep what the request's filters allow. `fields` maps a parameter to a path in the object.
+
+    Both may be dotted: `customer_details.email` is `customer_details[email]` of the request.
+    """
     kept = list(items)
     for name, field in fields.items():
-        value = params.text(name)
+        *branches, leaf = name.split(".")
+        holder = params
+        for each in branches:
+            holder = holder.branch(each)
+        value = holder.text(leaf)
         if value is not None:
             kept = [each for each in kept if _is(at(each, field), value)]
     return dated(kept, params, "created")

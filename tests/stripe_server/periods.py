@@ -29,6 +29,11 @@ def period_end(anchor: int, recurring: Json, count: int) -> int:
     return int(end.timestamp())
 
 
+def after_months(instant: int, months: int) -> int:
+    """Return the instant so many calendar months later, both in seconds since 1970."""
+    return int(_after_months(datetime.fromtimestamp(instant, UTC), months).timestamp())
+
+
 def part_left(now: int, start: int, end: int) -> Fraction:
     """Return what part of a period is still to come, to the second: between 0 and 1."""
     return Fraction(min(max(end - now, 0), end - start), end - start)

@@ -121,7 +121,7 @@ def _destination(charge: Json) -> Json:
 
 def _is_charged_back(world: World, charge: str) -> bool:
     return any(
-        each["charge"] == charge and not each["is_charge_refundable"]
+        each["charge"] == charge and not each["is_charge_refundable"] and each["status"] != "won"
         for each in world.every("dispute")
     )
 

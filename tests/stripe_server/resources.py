@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from tests.stripe_server.errors import Json
-from tests.stripe_server.lists import at, dated, narrowed, page
+from tests.stripe_server.lists import dated, narrowed, page
 from tests.stripe_server.routes import Call, Handler, route
 
 
@@ -41,6 +41,7 @@ KINDS: Final = (
         "session",
         {
             "customer": "customer",
+            "customer_details.email": "customer_details.email",
             "payment_intent": "payment_intent",
             "status": "status",
             "subscription": "subscription",
@@ -125,12 +126,16 @@ def get_price(call: Call) -> Json:
 @route("GET", "/v1/prices")
 def list_prices(call: Call) -> Json:
     params = call.params
-    fields = {"active": "active", "currency": "currency", "product": "product", "type": "type"}
+    fields = {
+        "active": "active",
+        "currency": "currency",
+        "product": "product",
+        "recurring.interval": "recurring.interval",
+        "type": "type",
+    }
     items = narrowed(call.world.every("price"), params, fields)
     if keys := params.texts("lookup_keys"):
         items = [each for each in items if each["lookup_key"] in keys]
-    if interval := params.branch("recurring").text("interval"):
-        items = [each for each in items if at(each, "recurring.interval") == interval]
     return page(items, params, call.path)
 
 
@@ -168,11 +173,13 @@ def get_invoice_payment(call: Call) -> Json:
 @route("GET", "/v1/invoice_payments")
 def list_invoice_payments(call: Call) -> Json:
     """The way from a payment to its invoice: neither names the other."""
-    fields = {"invoice": "invoice", "status": "status"}
+    fields = {
+        "invoice": "invoice",
+        "payment.payment_intent": "payment.payment_intent",
+        "payment.type": "payment.type",
+        "status": "status",
+    }
     items = narrowed(call.world.every("invoice_payment"), call.params, fields)
-    paid = call.params.branch("payment")
-    if intent := paid.text("payment_intent"):
-        items = [each for each in items if each["payment"].get("payment_intent") == intent]
     return page(items, call.params, call.path)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Final, Self
 
 from quota.testing import FakeClock
-from tests.stripe_server import money
+from tests.stripe_server import money, specification
 from tests.stripe_server.actions import BankActions, CustomerActions, DashboardActions
 from tests.stripe_server.errors import Json
 from tests.stripe_server.exchange import Request
@@ -17,7 +17,7 @@ from tests.stripe_server.faults import Fault, Gate, Kind
 from tests.stripe_server.gateway import Gateway
 from tests.stripe_server.listener import Listener
 from tests.stripe_server.webhooks import Attempt, Delivery, Endpoint, Filter, Secrets, packed
-from tests.stripe_server.world import Clock, Fees, Settlement, World
+from tests.stripe_server.world import API_VERSION, Clock, Fees, Settlement, World
 
 # The modules that register endpoints.
 _ENDPOINTS: Final = (
@@ -70,7 +70,11 @@ class StripeServer(CustomerActions, BankActions, DashboardActions):
     def __exit__(self, kind: object, *raised: object) -> None:
         self._gateway.faults.heal()
         self._listener.close()
-        if kind is None and self.complaints:
+        if kind is not None:
+            return
+        if specification.present():
+            self.complaints.extend(specification.complaints(self.world.events))
+        if self.complaints:
             raise AssertionError("served what Stripe does not: " + "; ".join(self.complaints[:10]))
 
     @property
@@ -197,5 +201,5 @@ class StripeServer(CustomerActions, BankActions, DashboardActions):
         """A `stripe.StripeClient` of this server, which does not try again by itself."""
         import stripe
 
-        settings = {"max_network_retries": 0, **options}
+        settings = {"max_network_retries": 0, "stripe_version": API_VERSION, **options}
         return stripe.StripeClient(self.api_key, base_addresses={"api": self.url}, **settings)

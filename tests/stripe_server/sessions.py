@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Final
 
 from tests.stripe_server import baskets, discounts
@@ -18,6 +19,36 @@ _ONLY_IN: Final = {
     "setup_intent_data": {"setup"},
     "customer_creation": {"payment", "setup"},
     "invoice_creation": {"payment"},
+}
+# What a session has and nobody here asks for.
+_UNUSED: Final[Json] = {
+    "adaptive_pricing": {"enabled": False},
+    "after_expiration": None,
+    "client_secret": None,
+    "collected_information": None,
+    "consent": None,
+    "consent_collection": None,
+    "currency_conversion": None,
+    "custom_fields": [],
+    "custom_text": {
+        "after_submit": None,
+        "shipping_address": None,
+        "submit": None,
+        "terms_of_service_acceptance": None,
+    },
+    "invoice": None,
+    "origin_context": None,
+    "payment_link": None,
+    "payment_method_configuration_details": None,
+    "payment_method_options": {"card": {"request_three_d_secure": "automatic"}},
+    "permissions": None,
+    "phone_number_collection": {"enabled": False},
+    "recovered_from": None,
+    "saved_payment_method_options": None,
+    "shipping_address_collection": None,
+    "shipping_cost": None,
+    "shipping_options": [],
+    "wallet_options": None,
 }
 
 
@@ -81,8 +112,7 @@ def _face(world: World, identity: str, params: Params, mode: str) -> Json:
     return world.add(
         "checkout.session",
         identity,
-        adaptive_pricing={"enabled": False},
-        after_expiration=None,
+        **copy.deepcopy(_UNUSED),
         allow_promotion_codes=params.flag("allow_promotion_codes"),
         amount_subtotal=None,
         amount_total=None,
@@ -95,46 +125,22 @@ def _face(world: World, identity: str, params: Params, mode: str) -> Json:
         billing_address_collection=params.text("billing_address_collection"),
         cancel_url=params.text("cancel_url"),
         client_reference_id=params.text("client_reference_id"),
-        client_secret=None,
-        collected_information=None,
-        consent=None,
-        consent_collection=None,
         currency=None,
-        currency_conversion=None,
-        custom_fields=[],
-        custom_text={
-            "after_submit": None,
-            "shipping_address": None,
-            "submit": None,
-            "terms_of_service_acceptance": None,
-        },
         customer=customer,
         customer_creation=None if customer else creation,
         customer_details=_details(world, customer, params.text("customer_email")),
         customer_email=params.text("customer_email"),
         discounts=[],
         expires_at=params.integer("expires_at") or world.now() + LIFE_SECONDS,
-        invoice=None,
         livemode=world.livemode,
         locale=params.text("locale"),
         metadata=params.metadata(),
         mode=mode,
-        origin_context=None,
         payment_intent=None,
-        payment_link=None,
         payment_method_collection="if_required" if mode == "payment" else "always",
-        payment_method_configuration_details=None,
-        payment_method_options={"card": {"request_three_d_secure": "automatic"}},
         payment_method_types=params.texts("payment_method_types") or ["card"],
         payment_status="no_payment_required" if mode == "setup" else "unpaid",
-        permissions=None,
-        phone_number_collection={"enabled": False},
-        recovered_from=None,
-        saved_payment_method_options=None,
         setup_intent=None,
-        shipping_address_collection=None,
-        shipping_cost=None,
-        shipping_options=[],
         status="open",
         submit_type=params.text("submit_type"),
         subscription=None,
@@ -142,7 +148,6 @@ def _face(world: World, identity: str, params: Params, mode: str) -> Json:
         total_details=None,
         ui_mode=params.text("ui_mode") or "hosted_page",
         url=f"https://checkout.stripe.com/c/pay/{identity}",
-        wallet_options=None,
     )
 
 

@@ -2,15 +2,46 @@
 
 from __future__ import annotations
 
-from typing import Any
+import copy
+from typing import Any, Final
 
 from tests.stripe_server import discounts, invoices, periods
 from tests.stripe_server.errors import Json
 from tests.stripe_server.lists import at, whole
 from tests.stripe_server.world import World
 
-DAY_SECONDS = 86_400
-RETRY_SECONDS = 3 * DAY_SECONDS
+DAY_SECONDS: Final = 86_400
+RETRY_SECONDS: Final = 3 * DAY_SECONDS
+
+# What a subscription has and nobody here asks for.
+_UNUSED: Final[Json] = {
+    "application": None,
+    "application_fee_percent": None,
+    "billing_cycle_anchor_config": None,
+    "billing_mode": {"flexible": {"proration_discounts": "included"}, "type": "flexible"},
+    "billing_schedules": [],
+    "billing_thresholds": None,
+    "collection_method": "charge_automatically",
+    "days_until_due": None,
+    "default_source": None,
+    "default_tax_rates": [],
+    "invoice_settings": {"account_tax_ids": None, "issuer": {"type": "self"}},
+    "next_pending_invoice_item_invoice": None,
+    "on_behalf_of": None,
+    "pause_collection": None,
+    "payment_settings": {
+        "payment_method_options": None,
+        "payment_method_types": None,
+        "save_default_payment_method": "off",
+    },
+    "pending_invoice_item_interval": None,
+    "pending_setup_intent": None,
+    "pending_update": None,
+    "schedule": None,
+    "test_clock": None,
+    "transfer_data": None,
+    "trial_settings": {"end_behavior": {"missing_payment_method": "create_invoice"}},
+}
 
 
 def create(
@@ -35,58 +66,30 @@ def create(
         "subscription",
         identity,
         **{
-            "application": None,
-            "application_fee_percent": None,
+            **copy.deepcopy(_UNUSED),
             "automatic_tax": {
                 "disabled_reason": None,
                 "enabled": automatic_tax,
                 "liability": {"type": "self"} if automatic_tax else None,
             },
             "billing_cycle_anchor": trial_end or now,
-            "billing_cycle_anchor_config": None,
-            "billing_mode": {
-                "flexible": {"proration_discounts": "included"},
-                "type": "flexible",
-            },
-            "billing_schedules": [],
-            "billing_thresholds": None,
             "cancel_at": None,
             "cancel_at_period_end": False,
             "canceled_at": None,
             "cancellation_details": {"comment": None, "feedback": None, "reason": None},
-            "collection_method": "charge_automatically",
             "currency": bought[0][0]["currency"],
             "customer": customer,
-            "days_until_due": None,
             "default_payment_method": None,
-            "default_source": None,
-            "default_tax_rates": [],
             "description": None,
             "discounts": [],
             "ended_at": None,
-            "invoice_settings": {"account_tax_ids": None, "issuer": {"type": "self"}},
             "items": whole(items, f"/v1/subscription_items?subscription={identity}"),
             "latest_invoice": None,
             "livemode": world.livemode,
             "metadata": {},
-            "next_pending_invoice_item_invoice": None,
-            "on_behalf_of": None,
-            "pause_collection": None,
-            "payment_settings": {
-                "payment_method_options": None,
-                "payment_method_types": None,
-                "save_default_payment_method": "off",
-            },
-            "pending_invoice_item_interval": None,
-            "pending_setup_intent": None,
-            "pending_update": None,
-            "schedule": None,
             "start_date": now,
             "status": "trialing" if trial_end else "incomplete",
-            "test_clock": None,
-            "transfer_data": None,
             "trial_end": trial_end,
-            "trial_settings": {"end_behavior": {"missing_payment_method": "create_invoice"}},
             "trial_start": now if trial_end else None,
             **fields,
         },
@@ -160,9 +163,17 @@ def reduction(world: World, subscription: Json, subtotal: int) -> int:
     if not subscription["discounts"] or subtotal <= 0:
         return 0
     discount = world.get(subscription["discounts"][0], "discount")
-    if discount["end"] is not None and world.now() >= discount["end"]:
-        return 0
     return discounts.reduction(world.get(discount["source"]["coupon"], "coupon"), subtotal)
+
+
+def _end_discount(world: World, subscription: Json) -> None:
+    """Take away a discount that is over: one that counts once was for the first invoice."""
+    for identity in subscription["discounts"]:
+        discount = world.get(identity, "discount")
+        coupon = world.find(discount["source"]["coupon"], "coupon")
+        late = discount["end"] is not None and world.now() >= discount["end"]
+        if late or coupon is None or coupon["duration"] == "once":
+            world.change(subscription, discounts=[])
 
 
 # --- its life -----------------------------------------------------------------------------------
@@ -220,6 +231,7 @@ def renewal_invoice(world: World, subscription: Json, *, tax: int = 0) -> Json:
     regular = regular_lines(world, subscription)
     lines = [*note["pending"], *regular]
     note["pending"] = []
+    _end_discount(world, subscription)
     off = reduction(world, subscription, sum(each["amount"] for each in regular))
     before = subscription["latest_invoice"]
     made = invoices.create(

@@ -45,7 +45,7 @@ class World:
 
     # --- objects ------------------------------------------------------------------------------
 
-    def add(self, kind: str, identity: str, **fields: Any) -> Json:
+    def add(self, kind: str, identity: str, /, **fields: Any) -> Json:
         """Create an object, dated now, and return it. Who changes it uses `change`."""
         made: Json = {"id": identity, "object": kind, **fields}
         made.setdefault("created", self.now())
@@ -74,7 +74,7 @@ class World:
         return self.notes.setdefault(identity, {})
 
     @staticmethod
-    def change(subject: Json, **fields: Any) -> Json:
+    def change(subject: Json, /, **fields: Any) -> Json:
         """Set fields and return the former values of those that differ: `previous_attributes`."""
         before = {
             name: copy.deepcopy(subject.get(name))
@@ -105,7 +105,7 @@ class World:
         self.events.append(event)
         return event
 
-    def update(self, name: str, subject: Json, **fields: Any) -> Json:
+    def update(self, name: str, subject: Json, /, **fields: Any) -> Json:
         """Change fields and, where one of them differs, say so by an event."""
         if previous := self.change(subject, **fields):
             self.emit(name, subject, previous)
