@@ -266,6 +266,13 @@ class BankActions(Actor):
         """Pay out what is available by the clock."""
         return balance.pay_out(self.world, currency)
 
+    @acting
+    def fail_payout(self, payout: Named) -> Json:
+        """Let the bank send a payout back."""
+        made = self._get(payout, "payout")
+        balance.fail_payout(self.world, made)
+        return made
+
 
 class DashboardActions(Actor):
     """What the owner of the account does by hand."""

@@ -119,6 +119,25 @@ def pay_out(world: World, currency: str | None = None) -> Json:
     return made
 
 
+def fail_payout(world: World, made: Json) -> None:
+    """Let the bank send a payout back: the money is in the balance again."""
+    if made["status"] not in {"in_transit", "paid"}:
+        raise ValueError(f"payout {made['id']} is {made['status']}: it cannot fail")
+    settlement, world.settlement = world.settlement, {}
+    try:
+        row = record(world, "payout_failure", made, made["amount"], made["currency"])
+    finally:
+        world.settlement = settlement
+    previous = world.change(
+        made,
+        failure_balance_transaction=row["id"],
+        failure_code="account_closed",
+        failure_message="The bank account has been closed.",
+        status="failed",
+    )
+    world.emit("payout.failed", made, previous)
+
+
 def _record_payout(world: World, payout: Json) -> Json:
     settlement, world.settlement = world.settlement, {}
     try:

@@ -65,7 +65,7 @@ def _line(world: World, given: Params) -> Json:
     return {
         "id": f"li_1{world.ids.letters(23)}",
         "object": "item",
-        "adjustable_quantity": None,
+        "adjustable_quantity": _adjustable(given.branch("adjustable_quantity")),
         "amount_discount": 0,
         "amount_subtotal": amount,
         "amount_tax": 0,
@@ -76,6 +76,25 @@ def _line(world: World, given: Params) -> Json:
         "price": dict(price),
         "quantity": quantity,
     }
+
+
+def _adjustable(given: Params) -> Json | None:
+    if not given.flag("enabled"):
+        return None
+    least, most = given.integer("minimum"), given.integer("maximum")
+    return {"enabled": True, "minimum": least or 0, "maximum": 99 if most is None else most}
+
+
+def take(line: Json, quantity: int) -> None:
+    """Let the customer buy another quantity of a line.
+
+    Raises:
+        ValueError: the line has a fixed quantity, or not so many.
+    """
+    bounds = line["adjustable_quantity"]
+    if bounds is None or not bounds["minimum"] <= quantity <= bounds["maximum"]:
+        raise ValueError(f"nobody can buy {quantity} of {line['description']!r}: {bounds}")
+    line.update(quantity=quantity, amount_subtotal=line["price"]["unit_amount"] * quantity)
 
 
 def _product(world: World, data: Params) -> str:

@@ -100,9 +100,7 @@ def delete_product(call: Call) -> Json:
     if any(each["product"] == call.id for each in call.world.every("price")):
         message = "This product cannot be deleted because it has one or more prices."
         raise invalid(message, param="id")
-    del call.world.objects[call.id]
-    call.world.emit("product.deleted", product)
-    return {"id": call.id, "object": "product", "deleted": True}
+    return call.world.delete(product)
 
 
 def _product_fields(params: Params, before: Json | None) -> Json:

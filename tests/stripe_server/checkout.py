@@ -22,9 +22,13 @@ from tests.stripe_server.world import World
 
 @dataclass(frozen=True)
 class Order:
-    """What the customer types in: amounts are in minor units."""
+    """What the customer types in: amounts are in minor units.
+
+    `card` is how the card behaves later, when nobody is there: now it pays.
+    """
 
     promotion_code: str | None = None
+    quantity: int | None = None  # of the first line, where it is adjustable
     tax: int = 0
     fee: int | None = None
     email: str = "customer@example.com"
@@ -104,6 +108,8 @@ def _prepare(world: World, session: Json, order: Order) -> None:
     if order.tax and not session["automatic_tax"]["enabled"]:
         raise ValueError("tax is computed where the session enables automatic_tax")
     lines = world.note(session["id"])["lines"]
+    if order.quantity is not None:
+        baskets.take(lines[0], order.quantity)
     baskets.priced(world, lines, applied, order.tax)
     fields: Json = {"discounts": applied}
     if lines:
@@ -178,8 +184,6 @@ def _subscribe(world: World, session: Json, order: Order) -> None:
     note = world.note(session["id"])
     data, lines = note["subscription_data"], note["lines"]
     recurring = [each for each in lines if each["price"]["recurring"]]
-    if len(recurring) != len(lines):
-        raise ValueError("this server sells a subscription without one-time prices beside it")
     method = _card(world, session, order)
     made = subscriptions.create(
         world,
@@ -200,10 +204,12 @@ def _subscribe(world: World, session: Json, order: Order) -> None:
             subscription=made["id"],
         )
         world.change(made, discounts=[discount["id"]])
+    once = [each for each in lines if not each["price"]["recurring"]]
+    extra = [invoices.one_time_line(world, made, each) for each in once]
     trial = made["status"] == "trialing"
     off = 0 if trial else session["total_details"]["amount_discount"]
     invoice = subscriptions.first_invoice(
-        world, made, [], discount=off, tax=0 if trial else order.tax
+        world, made, extra, discount=off, tax=0 if trial else order.tax
     )
     invoices.pay(world, invoice, method, order.fee)
     subscriptions.activate(world, made)

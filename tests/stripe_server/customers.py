@@ -118,9 +118,13 @@ def delete_customer(call: Call) -> Json:
     for each in call.world.every("subscription"):
         if each["customer"] == call.id and each["status"] != "canceled":
             subscriptions.end(call.world, each)
-    del call.world.objects[call.id]
-    call.world.emit("customer.deleted", customer)
-    return {"id": call.id, "object": "customer", "deleted": True}
+    return call.world.delete(customer)
+
+
+@route("GET", "/v1/customers/{customer}")
+def get_customer(call: Call) -> Json:
+    """A customer who was deleted is still there, to say so."""
+    return call.world.deleted.get(call.id) or call.world.get(call.id, "customer")
 
 
 @route("GET", "/v1/customers/{customer}/payment_methods")

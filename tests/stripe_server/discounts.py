@@ -60,10 +60,7 @@ def update_coupon(call: Call) -> Json:
 
 @route("DELETE", "/v1/coupons/{coupon}")
 def delete_coupon(call: Call) -> Json:
-    coupon = call.world.get(call.id, "coupon")
-    del call.world.objects[call.id]
-    call.world.emit("coupon.deleted", coupon)
-    return {"id": call.id, "object": "coupon", "deleted": True}
+    return call.world.delete(call.world.get(call.id, "coupon"))
 
 
 @route("POST", "/v1/promotion_codes")

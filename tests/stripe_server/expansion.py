@@ -58,10 +58,11 @@ def _expand(world: World, holder: Any, parts: list[str], path: str) -> None:
         raise malformed(message, param="expand")
     value = holder[name]
     if isinstance(value, str):
-        if value not in world.objects:
+        found = world.objects.get(value) or world.deleted.get(value)
+        if found is None:
             message = f"This property cannot be expanded ({path})."
             raise malformed(message, param="expand")
-        holder[name] = copy.deepcopy(world.objects[value])
+        holder[name] = copy.deepcopy(found)
     elif isinstance(value, list):
         holder[name] = [_object(world, each) for each in value]
     if below:

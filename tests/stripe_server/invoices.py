@@ -27,7 +27,48 @@ def line(
     `amount` is in minor units, the period in seconds since 1970. `credited` names the invoice
     whose line a proration gives back.
     """
+    subscription = world.get(item["subscription"], "subscription")
+    parent = {
+        "invoice_item_details": None,
+        "subscription_item_details": {
+            "invoice_item": invoice_item,
+            "proration": invoice_item is not None,
+            "proration_details": {"credited_items": credited},
+            "subscription": item["subscription"],
+            "subscription_item": item["id"],
+        },
+        "type": "subscription_item_details",
+    }
+    made = _line(world, subscription, item, amount, description, parent)
+    made["period"] = {"start": period[0], "end": period[1]}
+    return made
+
+
+def one_time_line(world: World, subscription: Json, bought: Json) -> Json:
+    """Make the line of a price that is paid once, beside a subscription's first period.
+
+    `bought` is the line of the Checkout Session that sells it.
+    """
+    parent = {
+        "invoice_item_details": {
+            "invoice_item": f"ii_1{world.ids.letters(23)}",
+            "proration": False,
+            "proration_details": {"credited_items": None},
+            "subscription": subscription["id"],
+        },
+        "subscription_item_details": None,
+        "type": "invoice_item_details",
+    }
+    amount, text = bought["amount_subtotal"], bought["description"]
+    return _line(world, subscription, bought, amount, text, parent)
+
+
+def _line(
+    world: World, subscription: Json, item: Json, amount: int, description: str, parent: Json
+) -> Json:
+    """What lines have in common; their metadata is the subscription's."""
     price = item["price"]
+    details = parent["subscription_item_details"] or parent["invoice_item_details"]
     return {
         "id": f"il_1{world.ids.letters(23)}",
         "object": "line_item",
@@ -35,23 +76,13 @@ def line(
         "currency": price["currency"],
         "description": description,
         "discount_amounts": [],
-        "discountable": invoice_item is None,
+        "discountable": not details["proration"],
         "discounts": [],
         "invoice": None,
         "livemode": world.livemode,
-        "metadata": {},
-        "parent": {
-            "invoice_item_details": None,
-            "subscription_item_details": {
-                "invoice_item": invoice_item,
-                "proration": invoice_item is not None,
-                "proration_details": {"credited_items": credited},
-                "subscription": item["subscription"],
-                "subscription_item": item["id"],
-            },
-            "type": "subscription_item_details",
-        },
-        "period": {"start": period[0], "end": period[1]},
+        "metadata": dict(subscription["metadata"]),
+        "parent": parent,
+        "period": {"start": world.now(), "end": world.now()},
         "pretax_credit_amounts": [],
         "pricing": {
             "price_details": {"price": price["id"], "product": price["product"]},
@@ -59,7 +90,7 @@ def line(
             "unit_amount_decimal": price["unit_amount_decimal"],
         },
         "quantity": item["quantity"],
-        "subscription": item["subscription"],
+        "subscription": subscription["id"],
         "subtotal": amount,
         "taxes": [],
     }
@@ -236,6 +267,8 @@ def fail(world: World, made: Json, method: Json, code: str, next_attempt: int | 
     )
     world.emit("invoice.updated", made, previous)
     world.emit("invoice.payment_failed", made)
+    if code == "authentication_required":
+        world.emit("invoice.payment_action_required", made)
     return error
 
 

@@ -271,9 +271,10 @@ def _demand_open(intent: Json) -> None:
 def cancel_intent(call: Call) -> Json:
     intent = call.world.get(call.id, "payment_intent")
     _demand_open(intent)
-    reason = call.params.text("cancellation_reason")
-    call.world.change(
-        intent, canceled_at=call.world.now(), cancellation_reason=reason, status="canceled"
-    )
-    call.world.emit("payment_intent.canceled", intent)
+    return cancel(call.world, intent, call.params.text("cancellation_reason"))
+
+
+def cancel(world: World, intent: Json, reason: str | None) -> Json:
+    world.change(intent, canceled_at=world.now(), cancellation_reason=reason, status="canceled")
+    world.emit("payment_intent.canceled", intent)
     return intent

@@ -21,7 +21,6 @@ class Kind:
 
 
 KINDS: Final = (
-    Kind("customer", "/v1/customers", "customer", {"email": "email"}),
     Kind("product", "/v1/products", "id", {"active": "active", "url": "url"}),
     Kind("coupon", "/v1/coupons", "coupon"),
     Kind(
@@ -115,7 +114,13 @@ for each_kind in KINDS:
     serve(each_kind)
 
 
-# --- lists with filters of their own ------------------------------------------------------------
+# --- lists and filters of their own ------------------------------------------------------------
+
+
+@route("GET", "/v1/customers")
+def list_customers(call: Call) -> Json:
+    items = narrowed(call.world.every("customer"), call.params, {"email": "email"})
+    return page(items, call.params, call.path)
 
 
 @route("GET", "/v1/prices/{price}")

@@ -21,7 +21,7 @@ from tests.stripe_server.world import API_VERSION, Clock, Fees, Settlement, Worl
 
 # The modules that register endpoints.
 _ENDPOINTS: Final = (
-    "account balance baskets catalogue charges customers discounts disputes happenings invoices "
+    "account balance baskets catalogue charges customers discounts disputes happenings hooks invoices "
     "payments refunds resources sessions setups subscription_routes"
 ).split()
 
@@ -60,6 +60,7 @@ class StripeServer(CustomerActions, BankActions, DashboardActions):
         self._gateway = Gateway(world, lock, self.api_key)
         self._listener = Listener(self._gateway.answer)
         self._endpoints: list[Endpoint] = []
+        self._registered: dict[str, Endpoint] = {}
 
     # --- its life -----------------------------------------------------------------------------
 
@@ -194,8 +195,23 @@ class StripeServer(CustomerActions, BankActions, DashboardActions):
         return endpoint
 
     def deliver(self) -> list[Attempt]:
-        """Send what is due by the clock to every endpoint, once each; retries wait for the clock."""
-        return [attempt for each in self._endpoints for attempt in each.deliver()]
+        """Send what is due by the clock to every endpoint, once each; retries wait for the clock.
+
+        The endpoints are those of `deliver_to`, and those that were registered over the API.
+        """
+        with self._lock:
+            hooks = [each for each in self.world.every("webhook_endpoint")[::-1] if _is_on(each)]
+            endpoints = [*self._endpoints, *map(self._endpoint_of, hooks)]
+        return [attempt for each in endpoints for attempt in each.deliver()]
+
+    def _endpoint_of(self, hook: Json) -> Endpoint:
+        """The endpoint of a registration: made once, for it knows what was delivered."""
+        if hook["id"] not in self._registered:
+            note = self.world.note(hook["id"])
+            chosen = Filter(tuple(hook["enabled_events"]), since=note["since"])
+            secrets = Secrets(self.world.now, note["secret"])
+            self._registered[hook["id"]] = Endpoint(self.world, secrets, hook["url"], chosen)
+        return self._registered[hook["id"]]
 
     def client(self, **options: Any) -> Any:
         """A `stripe.StripeClient` of this server, which does not try again by itself."""
@@ -203,3 +219,7 @@ class StripeServer(CustomerActions, BankActions, DashboardActions):
 
         settings = {"max_network_retries": 0, "stripe_version": API_VERSION, **options}
         return stripe.StripeClient(self.api_key, base_addresses={"api": self.url}, **settings)
+
+
+def _is_on(hook: Json) -> bool:
+    return bool(hook["status"] == "enabled")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Final
 
-from tests.stripe_server import baskets, discounts
+from tests.stripe_server import baskets, discounts, payments
 from tests.stripe_server.errors import Json, invalid, missing_parameter
 from tests.stripe_server.params import Params
 from tests.stripe_server.routes import Call, route
@@ -196,6 +196,9 @@ def expire(world: World, session: Json) -> None:
     """Close a session that nobody paid."""
     if session["status"] != "open":
         raise ValueError(f"session {session['id']} is {session['status']}, not open")
+    intent = world.find(session["payment_intent"], "payment_intent")
+    if intent and intent["status"] == "requires_payment_method":
+        payments.cancel(world, intent, "expired")
     world.change(session, status="expired", url=None)
     world.emit("checkout.session.expired", session)
 

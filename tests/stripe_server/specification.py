@@ -52,7 +52,7 @@ def complaints(served: Any) -> list[str]:
         for each in served:
             found += complaints(each)
     elif isinstance(served, dict):
-        kind = str(served.get("object"))
+        kind = ("deleted_" if served.get("deleted") else "") + str(served.get("object"))
         if kind in description()["components"]["schemas"]:
             for error in validator(kind).iter_errors(served):
                 where = ".".join(str(part) for part in error.instance_path)

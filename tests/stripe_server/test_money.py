@@ -130,6 +130,28 @@ def test_a_payout_holds_what_was_available(server, client, clock, paid):
     assert [each.amount for each in balance.available] == [0]
 
 
+def test_a_payout_may_come_back(server, client, clock, paid):
+    clock.advance(days=2)
+    failed = server.fail_payout(server.payout())
+    assert (failed["status"], server.event_types()[-1]) == ("failed", "payout.failed")
+    assert movements(client, source=failed["id"]) == [
+        ("payout", -1912, 0, -1912),
+        ("payout_failure", 1912, 0, 1912),
+    ]
+
+
+def test_movements_are_listed_with_what_moved_them(server, client, paid, charge):
+    server.refund(paid, 500)
+    rows = client.v1.balance_transactions.list({"expand": ["data.source"]}).data
+    assert [(row.source.object, row.source.payment_intent) for row in rows] == [
+        ("refund", paid),
+        ("charge", paid),
+    ]
+    charges = client.v1.charges.list({"expand": ["data.balance_transaction", "data.refunds"]})
+    [found] = charges.data
+    assert (found.balance_transaction.net, found.refunds.data[0].amount) == (1912, 500)
+
+
 @pytest.mark.parametrize(
     ("currency", "amount", "fee"), [("jpy", 500, 14), ("kwd", 5000, 445), ("eur", 500, 44)]
 )

@@ -97,6 +97,44 @@ def test_a_session_expires_by_request_or_by_the_clock(server, client, clock, pac
     assert server.event_types()[-2:] == ["checkout.session.expired"] * 2
 
 
+def test_a_customer_may_buy_more_where_they_may_say_how_many(server, client, pack):
+    line = {
+        "price": pack.id,
+        "quantity": 1,
+        "adjustable_quantity": {"enabled": True, "minimum": 1, "maximum": 5},
+    }
+    session = session_of(client, pack, line_items=[line])
+    with pytest.raises(ValueError, match="nobody can buy 6"):
+        server.pay(session, quantity=6)
+    server.pay(session, quantity=3)
+    paid = client.v1.checkout.sessions.retrieve(session.id, {"expand": ["line_items"]})
+    assert (paid.amount_total, paid.line_items.data[0].quantity) == (6000, 3)
+
+
+def test_sessions_are_found_by_their_payment_or_customer(server, client, pack):
+    customer = client.v1.customers.create({"email": "ada@example.com"})
+    session = session_of(client, pack, customer=customer.id)
+    other = session_of(client, pack, customer_email="bob@example.com")
+    paid = server.pay(session)
+    sessions = client.v1.checkout.sessions
+    for filters in (
+        {"payment_intent": paid["payment_intent"]},
+        {"customer": customer.id},
+        {"status": "complete"},
+        {"customer_details": {"email": "ada@example.com"}},
+    ):
+        assert [each.id for each in sessions.list(filters).data] == [session.id]
+    assert [each.id for each in sessions.list({"status": "open"}).data] == [other.id]
+
+
+def test_what_a_customer_began_to_pay_is_cancelled_with_the_session(server, client, pack):
+    session = session_of(client, pack)
+    intent = server.decline(session)["payment_intent"]
+    server.expire(session)
+    assert client.v1.payment_intents.retrieve(intent).status == "canceled"
+    assert server.event_types()[-2:] == ["payment_intent.canceled", "checkout.session.expired"]
+
+
 async def paid_on_asyncio(server: StripeServer, pack) -> str:
     client = server.client(http_client=stripe.HTTPXClient(allow_sync_methods=False))
     session = await client.v1.checkout.sessions.create_async(

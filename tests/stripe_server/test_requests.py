@@ -178,3 +178,23 @@ def test_a_refused_request_leaves_nothing_behind(server, client, basic):
             }
         )
     assert len(server.every("product")) == products
+
+
+def test_a_customer_who_was_deleted_is_still_said_to_have_been(server, client, pack):
+    customer = client.v1.customers.create({"email": "ada@example.com"})
+    paid = server.pay(session_of(client, pack, customer=customer.id))
+    assert client.v1.customers.delete(customer.id).deleted is True
+    assert client.v1.customers.retrieve(customer.id).deleted is True
+    assert client.v1.customers.list().data == []
+    intent = client.v1.payment_intents.retrieve(paid["payment_intent"], {"expand": ["customer"]})
+    assert intent.customer.deleted is True
+    with pytest.raises(stripe.InvalidRequestError, match="No such customer"):
+        client.v1.customers.update(customer.id, {"name": "Ada"})
+
+
+def test_a_coupon_that_is_deleted_is_gone(client):
+    made = client.v1.coupons.create({"percent_off": 12.5, "duration": "once", "id": "HALF"})
+    assert made.percent_off == 12.5
+    client.v1.coupons.delete("HALF")
+    with pytest.raises(stripe.InvalidRequestError, match="No such coupon"):
+        client.v1.coupons.retrieve("HALF")

@@ -253,3 +253,22 @@ def test_a_customer_manages_it_in_the_billing_portal(server, client, basic):
         {"customer": made["customer"], "return_url": "https://shop.example/account"}
     )
     assert portal.url.startswith("https://billing.stripe.com/")
+
+
+def test_a_pack_may_be_sold_with_a_subscription(server, client, clock, basic, pack):
+    lines = [{"price": basic.id, "quantity": 1}, {"price": pack.id, "quantity": 2}]
+    made = subscribed(server, client, basic, line_items=lines)
+    invoice = client.v1.invoices.retrieve(made["latest_invoice"])
+    parents = {line.parent.type: line.amount for line in invoice.lines.data}
+    assert parents == {"invoice_item_details": 4000, "subscription_item_details": 3000}
+    assert invoice.lines.data[0].metadata["account"] == "ada"
+    clock.advance(days=28)
+    assert server.renew(made)["amount_paid"] == 3000
+
+
+def test_a_renewal_that_needs_its_customer_says_so(server, client, clock, basic):
+    made = subscribed(server, client, basic)
+    clock.advance(days=28)
+    since = len(server.events)
+    server.fail_renewal(made, "authentication_required")
+    assert "invoice.payment_action_required" in server.event_types(since)

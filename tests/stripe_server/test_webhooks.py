@@ -173,3 +173,21 @@ def test_an_endpoint_that_is_down_is_given_up_after_three_days(server, client, c
         clock.advance(hours=12)
     assert [each.status for each in endpoint.attempts] == [None] * 10
     assert endpoint.waiting == []
+
+
+def test_an_endpoint_is_registered_over_the_api(server, client, receiver):
+    client.v1.customers.create({"name": "before"})
+    hook = client.v1.webhook_endpoints.create(
+        {"url": receiver.url, "enabled_events": ["customer.created", "payout.paid"]}
+    )
+    assert "secret" not in client.v1.webhook_endpoints.retrieve(hook.id)
+    client.v1.customers.create({"name": "after"})
+    assert [each.status for each in server.deliver()] == [200]
+    [(payload, header)] = receiver.received
+    event = stripe.Webhook.construct_event(payload, header, hook.secret, tolerance=EVER)
+    assert event.data.object.name == "after"
+    client.v1.webhook_endpoints.update(hook.id, {"disabled": True})
+    client.v1.customers.create({"name": "nobody listens"})
+    assert server.deliver() == []
+    client.v1.webhook_endpoints.delete(hook.id)
+    assert client.v1.webhook_endpoints.list().data == []

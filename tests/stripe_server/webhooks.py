@@ -8,7 +8,7 @@ import http.client
 import json
 import random
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -125,12 +125,13 @@ class Endpoint:
     """
 
     def __init__(self, world: World, secrets: Secrets, url: str, chosen: Filter) -> None:
+        """Send to the URL what happens from now on, as far as the filter lets it."""
         self.url = url
         self.attempts: list[Attempt] = []
         self._world = world
         self._secrets = secrets
         self._filter = chosen
-        self._seen = len(world.events)
+        self._seen = chosen.since or len(world.events)
         self._waiting: list[_Due] = []
 
     def collect(self) -> None:
@@ -138,7 +139,7 @@ class Endpoint:
         fresh = self._world.events[self._seen :]
         self._seen = len(self._world.events)
         now = self._world.now()
-        for event in self._filter.chosen(fresh, now):
+        for event in replace(self._filter, since=0).chosen(fresh, now):
             event["pending_webhooks"] += 1
             self._waiting.append(_Due(event, now))
 

@@ -34,6 +34,8 @@ class World:
         self.account_id = f"acct_1{self.ids.letters(15)}"
         self.opened = self.now()
         self.objects: dict[str, Json] = {}
+        # What is left of objects that were deleted, and is served in their place.
+        self.deleted: dict[str, Json] = {}
         self.events: list[Json] = []
         self.request: Json = {"id": None, "idempotency_key": None}
         # What Stripe knows about an object and does not serve: how a card behaves, for instance.
@@ -55,6 +57,14 @@ class World:
     def every(self, kind: str) -> list[Json]:
         """All objects of a kind, the latest first: the order of Stripe's lists."""
         return [each for each in reversed(self.objects.values()) if each["object"] == kind]
+
+    def delete(self, subject: Json) -> Json:
+        """Forget an object, and return what is left of it."""
+        del self.objects[subject["id"]]
+        left = {"id": subject["id"], "object": subject["object"], "deleted": True}
+        self.deleted[subject["id"]] = left
+        self.emit(f"{subject['object']}.deleted", subject)
+        return left
 
     def find(self, identity: str | None, kind: str) -> Json | None:
         found = self.objects.get(identity or "")
