@@ -1,25 +1,25 @@
 """Going through a book's chain: every record's hash recomputed over the stored bytes, page by page.
 
 What the bytes say is the truth that everything else is compared with. Rows of transfers and lines
-that belong to a page's records are compared on the way, so that no more than a page is held.
+that belong to a page's records are compared on the way, so that no more than a page is held: all at
+once and as they are stored, and only where they differ one by one, to say where.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam
 
+from billing.as_stored import as_stored
 from billing.book import GENESIS, record_hash
 from billing.discrepancy import Discrepancy, compared, discrepancy
-from billing.draft import Line
-from billing.entries import UNREADABLE, Entry, parsed
-from billing.posting import LINE_FIELDS
+from billing.entries import LINE_FIELDS, UNREADABLE, Entry, parsed
 from billing.sql import Db, Row, Statement
 from billing.tables import LINES, RECORDS, TRANSFERS
-from billing.transfer import Transfer
+from policies.instants import from_micros
 
 PAGE: Final = 500
 FIRST: Final = -(2**63)
@@ -33,20 +33,22 @@ LINE_COLUMNS: Final = (
     *("kind", "at", "grant_no", "plan", "operation", "member"),
     *LINE_FIELDS,
 )
+INSTANTS: Final = ("at", "counts_at")
 
 
 def _paged(table: Any, *columns: str) -> Statement:
-    return Statement(
-        select(table.c.seq, table.c.idx, *(table.c[name] for name in columns)).where(
+    return as_stored(
+        [table.c.seq, table.c.idx, *(table.c[name] for name in columns)],
+        lambda query: query.where(
             table.c.book_id == bindparam("book_id"),
             table.c.seq > bindparam("after"),
             table.c.seq <= bindparam("last"),
-        )
+        ).order_by(table.c.seq, table.c.idx),
     )
 
 
-_RECORDS: Final = Statement(
-    select(
+_RECORDS: Final = as_stored(
+    [
         RECORDS.c.seq,
         RECORDS.c.kind,
         RECORDS.c.at,
@@ -55,10 +57,12 @@ _RECORDS: Final = Statement(
         RECORDS.c.body,
         RECORDS.c.prev_hash,
         RECORDS.c.hash,
-    )
-    .where(RECORDS.c.book_id == bindparam("book_id"), RECORDS.c.seq > bindparam("after"))
-    .order_by(RECORDS.c.seq)
-    .limit(bindparam("most"))
+    ],
+    lambda query: (
+        query.where(RECORDS.c.book_id == bindparam("book_id"), RECORDS.c.seq > bindparam("after"))
+        .order_by(RECORDS.c.seq)
+        .limit(bindparam("most"))
+    ),
 )
 _TRANSFERS: Final = _paged(TRANSFERS, *TRANSFER_COLUMNS)
 _LINES: Final = _paged(LINES, *LINE_COLUMNS)
@@ -110,11 +114,12 @@ def _entry(book_id: int, row: Row, link: Link, found: list[Discrepancy]) -> Entr
     except UNREADABLE as error:
         found.append(discrepancy(book_id, seq, "bytes of the record", "what can be read", error))
         return None
-    said = (entry.kind, entry.at, entry.recorded_at, entry.once)
+    said = (entry.kind, entry.at_micros, entry.recorded_micros, entry.once)
     if said != (kind, at, recorded_at, once):
         columns = ("kind", "at", "recorded_at", "once")
-        stored = {seq: (kind, at, recorded_at, once)}
-        found.extend(compared(book_id, "record", columns, {seq: said}, stored, {seq: seq}))
+        ours = (entry.kind, entry.at, entry.recorded_at, entry.once)
+        theirs = (kind, from_micros(at), from_micros(recorded_at), once)
+        found.extend(compared(book_id, "record", columns, {seq: ours}, {seq: theirs}, {seq: seq}))
     return entry
 
 
@@ -128,50 +133,50 @@ def _compare_page(
 ) -> None:
     """Compare the rows of transfers and lines with what the records of a page say."""
     after, last = span
-    transfers = {
-        (entry.seq, index): transfer_row(transfer)
+    transfers = [
+        (entry.seq, index, *transfer)
         for entry in read
         for index, transfer in enumerate(entry.transfers)
-    }
-    lines = {
-        (entry.seq, index): _line_row(entry, line)
+    ]
+    lines = [
+        (
+            entry.seq,
+            index,
+            entry.kind,
+            entry.at_micros,
+            entry.grant_no,
+            entry.plan,
+            entry.operation,
+            entry.member,
+            *values,
+        )
         for entry in read
-        for index, line in enumerate(entry.lines)
-    }
+        for index, values in enumerate(entry.line_values)
+    ]
     for what, statement, columns, expected in (
         ("transfer", _TRANSFERS, TRANSFER_COLUMNS, transfers),
         ("line", _LINES, LINE_COLUMNS, lines),
     ):
-        rows = {
-            (seq, index): tuple(values)
-            for seq, index, *values in db.rows(statement, book_id=book_id, after=after, last=last)
-            if seq not in unread  # that its bytes cannot be read was said
-        }
+        rows = db.rows(statement, book_id=book_id, after=after, last=last)
         if rows != expected:
-            places = {key: key[0] for key in (*expected, *rows)}
-            found.extend(compared(book_id, what, columns, expected, rows, places))
+            readable = [row for row in rows if row[0] not in unread]  # the others were told of
+            found.extend(_differences(book_id, what, columns, expected, readable))
 
 
-def transfer_row(transfer: Transfer) -> tuple[Any, ...]:
-    """Return a transfer's columns."""
-    return (
-        transfer.debit,
-        transfer.credit,
-        transfer.asset,
-        transfer.amount,
-        int(transfer.phase),
-        transfer.grant_no,
-        transfer.lot_no,
+def _differences(
+    book_id: int, what: str, columns: Sequence[str], expected: list[Row], rows: list[Row]
+) -> Iterator[Discrepancy]:
+    """Say how rows differ from what records say, which were both compared as they are stored."""
+    ours, theirs = (
+        {(seq, index): _with_instants(columns, values) for seq, index, *values in each}
+        for each in (expected, rows)
     )
+    places = {key: key[0] for key in (*ours, *theirs)}
+    return compared(book_id, what, columns, ours, theirs, places)
 
 
-def _line_row(entry: Entry, line: Line) -> tuple[Any, ...]:
-    return (
-        entry.kind,
-        entry.at,
-        entry.grant_no,
-        entry.plan,
-        entry.operation,
-        entry.member,
-        *(getattr(line, name) for name in LINE_FIELDS),
+def _with_instants(columns: Sequence[str], values: Sequence[Any]) -> Row:
+    return tuple(
+        from_micros(value) if name in INSTANTS and value is not None else value
+        for name, value in zip(columns, values, strict=True)
     )

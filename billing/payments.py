@@ -18,6 +18,7 @@ from billing import lots as lot_rules
 from billing.draft import Draft, Line, LotMark
 from billing.lots import Lot
 from billing.transfer import Transfer
+from policies.instants import Length
 
 PAYMENT: Final = "payment"
 CHECKOUT: Final = "checkout"
@@ -37,7 +38,12 @@ class Purchase:
     price_minor: int
     currency: str
     priority: int
+    valid_for: str | None
     policy_version: str
+
+    def expires_at(self, paid_at: datetime) -> datetime | None:
+        """Return when its units expire."""
+        return None if self.valid_for is None else Length.parse(self.valid_for).after(paid_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,9 +106,7 @@ def draft_checkout(purchase: Purchase, at: datetime) -> Draft:
     return Draft(CHECKOUT, at, {"purchase": purchase.id, **facts}, once=f"{CHECKOUT}:{purchase.id}")
 
 
-def lot_of(
-    purchase: Purchase, payment: Payment, number: int, at: datetime, expires_at: datetime | None
-) -> Lot:
+def lot_of(purchase: Purchase, payment: Payment, number: int, paid_at: datetime) -> Lot:
     """Return the lot that a payment buys, before anything has happened to it. Its price is what was paid net of tax."""
     return Lot(
         number=number,
@@ -113,8 +117,8 @@ def lot_of(
         price_minor=payment.price_minor,
         currency=purchase.currency,
         priority=purchase.priority,
-        created_at=at,
-        expires_at=expires_at,
+        created_at=paid_at,
+        expires_at=purchase.expires_at(paid_at),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from billing.chart import CONSUMED, REFUNDED, REVOKED
 
@@ -25,8 +25,7 @@ class Phase(IntEnum):
     VOID = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Transfer:
+class Transfer(NamedTuple):
     """One movement of `amount` of `asset`, from the debit account to the credit account.
 
     `grant_no` names the grant that it belongs to, `lot_no` the lot whose units or money move.

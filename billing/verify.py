@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime
+from operator import itemgetter
 from typing import Any, Final
 
 from sqlalchemy import bindparam, select
@@ -17,21 +18,26 @@ from billing import lots as lot_rules
 from billing.chain import Link
 from billing.discrepancy import Discrepancy, compared, discrepancy
 from billing.draft import LotMark
-from billing.entries import Entry
+from billing.entries import LINE_FIELDS, Entry
 from billing.lots import Lot
 from billing.payments import PAYMENT
 from billing.purchases import PURCHASE, REFUND
 from billing.sql import Db, Statement
-from billing.sums import Sums, differences, sums_of
+from billing.sums import MONEY_FIELDS, Sums, differences, sums_of
 from billing.tables import ASSETS, BOOKS, LEDGER_ACCOUNTS, LOT_BALANCES, LOTS, PAYMENT_REFERENCES
 from billing.transfer import LotDelta, Phase, Transfer, lot_deltas
 
+GPU_FIELDS: Final = ("gpu_micro_usd", "gpu_unreported_micro_usd")
 LOT_COLUMNS: Final = (
     *("seq", "origin", "reference", "pack", "units", "price_minor", "currency"),
     *("priority", "created_at", "expires_at"),
 )
 MARKS: Final = ("returned_minor", "charged_back_minor", "disputed")
 BALANCE_COLUMNS: Final = (*LotDelta.__slots__, *MARKS, "refunded", "open", "expires_at")
+
+_GPU_BOOKED: Final = frozenset(chart.GPU_ACCOUNTS) - {chart.GPU_ACCRUED}
+_GPU_COST: Final = itemgetter(*map(LINE_FIELDS.index, GPU_FIELDS))
+_NOT_GPU: Final = itemgetter(*map(LINE_FIELDS.index, ("lot_units", *MONEY_FIELDS)))
 
 
 def _of_book(table: Any, *columns: str) -> Statement:
@@ -79,6 +85,14 @@ class LedgerAudit:
         self._references: dict[tuple[str, str], tuple[int, int]] = {}
         self._once: dict[str, int] = {}
 
+    def lot(self, number: int) -> Lot:
+        """Return a lot as the records so far have left it.
+
+        Raises:
+            KeyError: there is none.
+        """
+        return self.lots[number].lot
+
     def apply(self, entry: Entry) -> None:
         """Apply one record, in order."""
         self._check_times(entry)
@@ -90,20 +104,14 @@ class LedgerAudit:
             self._add_lot(entry, lot)
         if entry.kind == PAYMENT:
             self._open_payments(str(entry.facts["currency"]))
-        for index, transfer in enumerate(entry.transfers):
-            self._check_transfer(entry, index, transfer)
-        self._move(entry)
+        if not _books_gpu_alone(entry):
+            self._apply_transfers(entry)
         if entry.mark is not None:
             self._mark(entry, entry.mark)
         if entry.kind == REFUND and entry.closes_lot in self.lots:
             books = self.lots[entry.closes_lot]
             books.lot = replace(books.lot, refunded=True)
             self._references[REFUND, str(entry.facts["reference"])] = entry.closes_lot, entry.seq
-        ledger = Sums()
-        for transfer in entry.transfers:
-            ledger.add_transfer(transfer)
-        for problem in differences(sums_of(entry.lines), ledger, "lines"):
-            self._say(entry, "lines and transfers", "the same sums", problem)
 
     def finish(self, link: Link) -> None:
         """Compare what the records leave with the tables of the book."""
@@ -131,6 +139,15 @@ class LedgerAudit:
         if entry.recorded_at < entry.at:
             self._say(entry, "time of recording", f"not before {entry.at.isoformat()}", entry.at)
         self.at = entry.at if self.at is None else max(self.at, entry.at)
+
+    def _apply_transfers(self, entry: Entry) -> None:
+        ledger = Sums()
+        for index, transfer in enumerate(entry.transfers):
+            self._check_transfer(entry, index, transfer)
+            ledger.add_transfer(transfer)
+        self._move(entry)
+        for problem in differences(sums_of(entry.lines), ledger, "lines"):
+            self._say(entry, "lines and transfers", "the same sums", problem)
 
     def _add_lot(self, entry: Entry, lot: Lot) -> None:
         if lot.number != len(self.lots) + 1:
@@ -255,6 +272,29 @@ class LedgerAudit:
 
     def _say(self, entry: Entry, what: str, expected: object, found: object) -> None:
         self._found.append(discrepancy(self.book_id, entry.seq, what, expected, found))
+
+
+def _books_gpu_alone(entry: Entry) -> bool:
+    """Whether lines and transfers book nothing but GPU cost, rightly and the same: so do most records.
+
+    Then no lot moves, and there is nothing else to find out about them.
+    """
+    cost = 0
+    for values in entry.line_values:
+        if any(_NOT_GPU(values)):
+            return False
+        cost += sum(_GPU_COST(values))
+    for debit, credit, asset, amount, phase, _, _ in entry.transfers:
+        # Each is one account's cost: what accrued is the other side of it.
+        if asset != chart.GPU or amount <= 0 or phase is not Phase.SINGLE:
+            return False
+        if credit == chart.GPU_ACCRUED and debit in _GPU_BOOKED:
+            cost -= amount
+        elif debit == chart.GPU_ACCRUED and credit in _GPU_BOOKED:
+            cost += amount
+        else:
+            return False
+    return cost == 0
 
 
 def _balance_row(books: LotBooks) -> tuple[Any, ...]:

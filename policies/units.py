@@ -81,7 +81,9 @@ def micro_usd(amount_usd: Decimal | Fraction) -> int:
 
 def gpu_micro_usd(gpu_seconds: Decimal | Fraction, usd_per_hour: Decimal) -> int:
     """Price GPU time in micro-dollars: exact, with one rounding up at the end."""
-    return micro_usd(Fraction(gpu_seconds) * Fraction(usd_per_hour) / SECONDS_PER_HOUR)
+    seconds, parts = gpu_seconds.as_integer_ratio()
+    usd, hours = usd_per_hour.as_integer_ratio()
+    return div_ceil(seconds * usd * MICRO_USD, parts * hours * SECONDS_PER_HOUR)
 
 
 def _is_float(value: object) -> bool:

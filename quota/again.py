@@ -6,11 +6,10 @@ version. From them alone the waterfall must find the same again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from billing.entries import Entry
 from billing.lots import Lot
@@ -29,8 +28,16 @@ Difference = tuple[str, object, object]
 """(what, as recorded, as found now)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Case:
+class Asking(NamedTuple):
+    """What was asked under which rules, and all that these read."""
+
+    request: Request
+    rules: Ruleset
+    circumstances: Circumstances
+    reads: tuple[Read, ...]
+
+
+class Case(NamedTuple):
     """A grant's record, with the request, the rules and the reads that it was decided on."""
 
     at: datetime
@@ -78,6 +85,22 @@ def case_of(
     Raises:
         InvalidRequest: the policy version has no such plan or operation.
     """
+    told = circumstances_of(grant.plan, facts)
+    return Case(grant.at, facts, *asking_of(grant, facts, policy_set, told, text_of))
+
+
+def asking_of(
+    grant: GrantFacts,
+    facts: Mapping[str, Any],
+    policy_set: PolicySet,
+    told: Circumstances,
+    text_of: Callable[[str], str],
+) -> Asking:
+    """Return what was asked. Grants that differ in their instant and in what was read alone have it in common.
+
+    Raises:
+        InvalidRequest: the policy version has no such plan or operation.
+    """
     request = Request(
         grant.operation,
         attributes_from(grant.attributes, text_of),
@@ -85,8 +108,7 @@ def case_of(
         facts["consent"],
     )
     rules = policy_set.rules(grant.plan, grant.operation)
-    circumstances = circumstances_of(grant.plan, facts)
-    return Case(grant.at, facts, request, rules, circumstances, rules.reads(request, circumstances))
+    return Asking(request, rules, told, rules.reads(request, told))
 
 
 def attributes_from(
@@ -136,12 +158,8 @@ def differences(case: Case, decision: Decision) -> Iterator[Difference]:
     if not decision.granted:
         yield "decision", "granted", f"denied: {decision.reason}"
         return
-    findings = tuple(Finding(*found) for found in facts["findings"])
-    for recorded, found in zip(findings, decision.findings, strict=False):
-        if recorded != found:
-            yield f"finding of {recorded.policy}", tuple(recorded), tuple(found)
-    if len(findings) != len(decision.findings):
-        yield "findings", len(findings), len(decision.findings)
+    if facts["findings"] != [*map(list, decision.findings)]:
+        yield from _findings(facts["findings"], decision.findings)
     cost = decision.gpu_cost_micro_usd
     rates = [[tat_key(read.policy, read.member), tat, read.scale] for read, tat in decision.rates]
     charged = [
@@ -157,6 +175,15 @@ def differences(case: Case, decision: Decision) -> Iterator[Difference]:
     ):
         if recorded_value != found_value:
             yield what, recorded_value, found_value
+
+
+def _findings(said: Iterable[Iterable[Any]], now: Sequence[Finding]) -> Iterator[Difference]:
+    findings = tuple(Finding(*found) for found in said)
+    for recorded, found in zip(findings, now, strict=False):
+        if recorded != found:
+            yield f"finding of {recorded.policy}", tuple(recorded), tuple(found)
+    if len(findings) != len(now):
+        yield "findings", len(findings), len(now)
 
 
 def _attribute(value: Any, text_of: Callable[[str], str]) -> AttributeValue:

@@ -93,17 +93,28 @@ def draft_end(
     transfers: list[Transfer] = []
     lines: list[Line] = []
     new_lots: list[Lot] = []
+    counts_at = grant.at
     shares = split_cost(end.gpu_cost_micro_usd, [part.units for part in grant.allocations])
     for part, kept, share in zip(grant.allocations, end.kept, shares, strict=True):
-        line = Line(
-            source=part.source, units=kept - part.units, counts_at=grant.at, currency=part.currency
-        )
-        if part.lot_id is not None:
-            moves, line = _end_lot(book, grant, end, part, kept, lots, at, new_lots)
-            transfers.extend(moves)
-        lines.append(_with_gpu(line, end, share))
+        known, unknown = _known_or_not(end, share)
+        if part.lot_id is None:
+            lines.append(
+                Line(
+                    source=part.source,
+                    units=kept - part.units,
+                    counts_at=counts_at,
+                    currency=part.currency,
+                    gpu_micro_usd=known,
+                    gpu_unreported_micro_usd=unknown,
+                )
+            )
+            continue
+        moves, line = _end_lot(book, grant, end, part, kept, lots, at, new_lots)
+        transfers.extend(moves)
+        lines.append(replace(line, gpu_micro_usd=known, gpu_unreported_micro_usd=unknown))
     if not grant.allocations:
-        lines.append(_with_gpu(Line(), end, end.gpu_cost_micro_usd))
+        known, unknown = _known_or_not(end, end.gpu_cost_micro_usd)
+        lines.append(Line(gpu_micro_usd=known, gpu_unreported_micro_usd=unknown))
     transfers.extend(gpu_transfers(end.gpu_account, end.gpu_cost_micro_usd, grant.number))
     facts = {
         "status": end.status,
@@ -255,7 +266,6 @@ def write_end(db: Db, book: BookState, end: End, seq: int, at: datetime) -> None
     db.run(_UNHOLD, of_book=book.id, of_grant=end.grant.number)
 
 
-def _with_gpu(line: Line, end: End, cost_micro_usd: int) -> Line:
-    if end.gpu_account == chart.GPU_UNREPORTED:
-        return replace(line, gpu_unreported_micro_usd=cost_micro_usd)
-    return replace(line, gpu_micro_usd=cost_micro_usd)
+def _known_or_not(end: End, cost_micro_usd: int) -> tuple[int, int]:
+    """Return a GPU cost in micro-dollars as what is known of it, and what is not."""
+    return (0, cost_micro_usd) if end.gpu_account == chart.GPU_UNREPORTED else (cost_micro_usd, 0)

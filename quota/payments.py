@@ -23,7 +23,7 @@ from billing.stripe.purchases import (
     set_payment,
     set_session,
 )
-from policies.instants import Length, from_micros
+from policies.instants import from_micros
 from quota.clock import Clock
 from quota.dues import post_dues
 from quota.ids import lot_id
@@ -106,8 +106,7 @@ def _sale_of(db: Db, heard: Heard) -> Sale | None:
 def _bought(sale: Sale, state: Payment, facts: Facts, number: int) -> Lot:
     # Dated to the event by which Stripe told of the payment, so that its delay changes nothing.
     paid_at = _paid_at(facts) or sale.created_at
-    expires_at = None if sale.valid_for is None else Length.parse(sale.valid_for).after(paid_at)
-    return lot_of(sale.purchase, state, number, paid_at, expires_at)
+    return lot_of(sale.purchase, state, number, paid_at)
 
 
 def _paid_at(facts: Facts) -> datetime | None:

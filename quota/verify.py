@@ -34,6 +34,7 @@ from policies.errors import ComptrollerError
 from quota.audit.budgets import budget_rows, check_budgets
 from quota.audit.ends import check_attempt, check_end, check_late, check_renewal
 from quota.audit.grants import check_grant
+from quota.audit.payments import check_checkout, check_payment
 from quota.audit.rows import RowAudit, load_values
 from quota.audit.settings import (
     check_forget,
@@ -76,6 +77,8 @@ CHECKS: Final[dict[str, Check]] = {
     "purchase": check_issue,
     "credits": check_issue,
     "refund": check_refund,
+    "checkout": check_checkout,
+    "payment": check_payment,
     "lot_expiry": check_lot_expiry,
     "plan": check_plan,
     "zone": check_zone,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from heapq import merge
 from itertools import islice, takewhile
 from typing import Final
@@ -21,6 +21,10 @@ from policies.state import UsageRead
 from policies.window import LONG_AGO
 
 PRUNED_FROM: Final = 4096
+FOREVER: Final = datetime.max.replace(tzinfo=UTC)
+
+TakenKey = tuple[str, str, datetime, str | None]
+"""What units are counted by: (source, member, the instant they are dated to, currency)."""
 
 
 @dataclass(slots=True)
@@ -36,11 +40,12 @@ class _Taken:
 class _Total:
     """The running answer to one question."""
 
-    __slots__ = ("_at_most", "_places", "_read", "_taken", "_total")
+    __slots__ = ("_at_most", "_places", "_read", "_steady_until", "_taken", "_total")
 
     def __init__(self, read: UsageRead, taken: list[_Taken], since: datetime) -> None:
         self._read, self._taken = read, taken
         self._places = 0
+        self._steady_until = LONG_AGO
         self._at_most = since if since == LONG_AGO else since - MICROSECOND
         self._total = sum(
             self._amount(each.currency, each.units, each.spend_minor) for each in taken
@@ -55,10 +60,14 @@ class _Total:
             self._taken.insert(place, taken)
             if place < self._places:
                 self._places += 1
+            elif place == self._places:
+                self._steady_until = LONG_AGO  # it may be the first to leave
         if taken.at > self._at_most:
             self._total += self._amount(taken.currency, units, spend_minor)
 
     def at(self, now: datetime) -> int:
+        if now < self._steady_until:
+            return self._total
         window, taken = self._read.window, self._taken
         since, sure = window.since(now), window.sure(now)
         while self._places < len(taken) and taken[self._places].at < since:
@@ -70,6 +79,7 @@ class _Total:
             del taken[: self._places]
             self._places = 0
         if since == sure:
+            self._steady_until = self._next_to_leave(now)
             return self._total
         # Where months are clipped, units near the edge may leave in another order than they came.
         doubtful = takewhile(lambda each: each.at < sure, islice(taken, self._places, None))
@@ -77,6 +87,15 @@ class _Total:
         return self._total - sum(
             self._amount(each.currency, each.units, each.spend_minor) for each in gone_early
         )
+
+    def _next_to_leave(self, now: datetime) -> datetime:
+        """Return until when the answer stays, if nothing is added."""
+        window = self._read.window
+        if window.kind == "calendar":
+            return window.bounds(now)[1]
+        if self._places == len(self._taken):
+            return FOREVER
+        return window.length.after(self._taken[self._places].at)
 
     def _amount(self, currency: str | None, units: int, spend_minor: int) -> int:
         if self._read.measure == "units":
@@ -88,27 +107,30 @@ class Usage:
     """What a book's windows hold, as its records are gone through in order."""
 
     def __init__(self) -> None:
-        self._taken: dict[tuple[str, str, datetime, str | None], _Taken] = {}
+        self._taken: dict[TakenKey, _Taken] = {}
         self._logs: dict[tuple[str, str], list[_Taken]] = {}
         self._totals: dict[UsageRead, _Total] = {}
         self._asked: defaultdict[tuple[str | None, str | None], list[_Total]] = defaultdict(list)
 
     def add(self, line: Line, member: str) -> None:
         """Count what a line takes or gives back."""
-        if not line.units or line.counts_at is None:
-            return
-        key = (line.source, member, line.counts_at, line.currency)
-        taken = self._taken.get(key)
+        if line.units and line.counts_at is not None:
+            use = (line.source, member, line.counts_at, line.currency)
+            self.take(use, line.units, line.spend_minor)
+
+    def take(self, use: TakenKey, units: int, spend_minor: int) -> None:
+        """Count units, and money in minor units, that were taken or given back."""
+        source, member, at, currency = use
+        taken = self._taken.get(use)
         is_new = taken is None
         if taken is None:
-            taken = self._taken[key] = _Taken(line.counts_at, line.currency)
-            self._logs.setdefault((line.source, member), []).append(taken)
-        taken.units += line.units
-        taken.spend_minor += line.spend_minor
-        for source in (line.source, None):
-            for whose in (member, None):
-                for total in self._asked.get((source, whose), ()):
-                    total.add(taken, line.units, line.spend_minor, is_new=is_new)
+            taken = self._taken[use] = _Taken(at, currency)
+            self._logs.setdefault((source, member), []).append(taken)
+        taken.units += units
+        taken.spend_minor += spend_minor
+        for asked in ((source, member), (source, None), (None, member), (None, None)):
+            for total in self._asked.get(asked, ()):
+                total.add(taken, units, spend_minor, is_new=is_new)
 
     def read(self, read: UsageRead, now: datetime) -> int:
         """Return the units, or the money in minor units, that a window holds now."""

@@ -12,6 +12,7 @@ from quota.prefilter.front import Front
 from tests.servers.fixtures import (  # noqa: F401 - pytest finds them here, for every test below
     cluster_url,
     database_url,
+    lone_redis,
     postgres,
     pytest_configure,
     pytest_unconfigure,

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from sqlalchemy import bindparam, or_, select, update
 
+from billing.book import canonical
 from billing.payments import Payment, Purchase
 from billing.sql import Db, Row, Statement, insert_into, insert_once
 from billing.stripe.facts import Facts, Terms, all_of, facts_from, joined, text_of
@@ -98,6 +99,7 @@ class Sale:
             price_minor=self.price_minor,
             currency=self.currency,
             priority=self.priority,
+            valid_for=self.valid_for,
             policy_version=self.policy_version,
         )
 
@@ -107,9 +109,7 @@ class Sale:
         return Terms(self.price_minor, self.currency)
 
 
-def add_sale(
-    db: Db, book_id: int, kind: str, purchase: Purchase, valid_for: str | None, at: datetime
-) -> None:
+def add_sale(db: Db, book_id: int, kind: str, purchase: Purchase, at: datetime) -> None:
     """Write down an offer, before Stripe is asked for anything."""
     db.run(
         _INSERT,
@@ -121,7 +121,7 @@ def add_sale(
         price_minor=purchase.price_minor,
         currency=purchase.currency,
         priority=purchase.priority,
-        valid_for=valid_for,
+        valid_for=purchase.valid_for,
         policy_version=purchase.policy_version,
         created_at=at,
         session_id=None,
@@ -169,7 +169,7 @@ def save_state(
         this=sale.id,
         new_lot_no=lot_no,
         new_revision=revision,
-        new_state=json.dumps(state.facts(), sort_keys=True),
+        new_state=canonical(state.facts()).decode(),
         new_problem=problem,
     )
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from billing import chart
 from billing.draft import Draft, Line
-from billing.entries import Entry
+from billing.entries import LINE_FIELDS, Entry
 from billing.transfer import Transfer
 from policies.decision import Allocation
 from policies.instants import from_micros, micros
@@ -34,6 +34,7 @@ _ATTRIBUTE: Final[Mapping[str, Callable[[str], AttributeValue]]] = {
     "boolean": lambda text: text == "True",
     "string": str,
 }
+_GPU: Final = LINE_FIELDS.index("gpu_micro_usd")
 
 
 def check_renewal(book: BookAudit, entry: Entry) -> None:
@@ -76,7 +77,11 @@ def check_end(book: BookAudit, entry: Entry) -> None:
     book.same(entry, "status", entry.kind, facts["status"])
     said = (facts["gpu_cost_micro_usd"], facts["gpu_reported"])
     book.same(entry, "GPU cost in micro-USD", (end.gpu_cost_micro_usd, end.gpu_reported), said)
-    end = replace(end, kept=tuple(facts["kept"]), gpu_cost_micro_usd=said[0])
+    kept = tuple(facts["kept"])
+    if (end.kept, end.gpu_cost_micro_usd) != (kept, said[0]):
+        end = replace(
+            end, kept=kept, gpu_cost_micro_usd=said[0]
+        )  # told of; the rest follows from it
     book.settings.lots = len(book.ledger.lots)
     book.same_draft(entry, draft_end(book.settings, grant, end, book.lots_of(grant), entry.at))
     # An expired grant's cost is not known: nothing more is debited until it is.
@@ -132,7 +137,7 @@ def check_late(book: BookAudit, entry: Entry) -> None:
 def _reported_end(book: BookAudit, entry: Entry, grant: GrantFacts, policy_set: PolicySet) -> End:
     """Return the end that its report and its policy version make of a settled or released grant."""
     facts, settled = entry.facts, entry.kind == "settled"
-    rule = policy_set.release_rule(facts["reason"] or "")
+    rule = None if settled else policy_set.release_rule(facts["reason"] or "")
     priced = _priced(policy_set, grant, facts)
     cost = priced if priced is not None else facts["gpu_cost_micro_usd"]
     if "gpu_seconds" not in facts:
@@ -145,8 +150,8 @@ def _reported_end(book: BookAudit, entry: Entry, grant: GrantFacts, policy_set: 
         gpu_account=chart.GPU_DELIVERED if settled else chart.GPU_FAILED,
         gpu_cost_micro_usd=cost,
         gpu_reported="gpu_seconds" in facts,
-        ours=not settled and rule.ours,
-        grace=rule.grace,
+        ours=rule is not None and rule.ours,
+        grace=None if rule is None else rule.grace,
     )
 
 
@@ -234,9 +239,9 @@ def _take_over(
     charged = entry.facts.get("budgets", [])
     book.same(entry, "overrun debited to budgets", expected, [charge[:3] for charge in charged])
     book.budgets.add(charged)
-    for line in entry.lines:
-        book.booked[grant.number] += line.gpu_micro_usd
-        book.usage.add(line, entry.member)
+    for values in entry.line_values:
+        book.booked[grant.number] += values[_GPU]
+    book.take(entry)
 
 
 def _state_of(book: BookAudit, number: int) -> str:

@@ -10,10 +10,11 @@ from billing.draft import Draft
 from billing.entries import Entry
 from policies.errors import ComptrollerError
 from policies.instants import from_micros, micros
-from policies.policy_set import PolicySet
-from policies.state import BudgetRead, OpenRead, RateRead, Read, UsageRead, burn_order
-from quota.again import Case, case_of, circumstances_of, differences, grant_facts, readings_of
+from policies.request import Circumstances
+from policies.state import OpenRead, Read, UsageRead, burn_order
+from quota.again import Case, differences, grant_facts, readings_of
 from quota.audit.state import BookAudit, OpenHold
+from quota.grant_rows import GrantFacts
 from quota.granting import grant_lines, grant_transfers
 from quota.load import view_of
 
@@ -26,7 +27,7 @@ def check_grant(book: BookAudit, entry: Entry) -> None:
     book.settings.grants = max(book.settings.grants, number)
     if book.settings.frozen is not None:
         book.say(entry, "account", "frozen, so that nothing is granted", "a grant")
-    told = circumstances_of(entry.plan, facts)
+    told = book.told(entry.plan, facts)
     known = book.settings.circumstances(entry.plan)
     book.same(entry, "time zones of the account", known.zones, told.zones)
     book.same(entry, "paid use of the account", known.paid_use, told.paid_use)
@@ -38,27 +39,26 @@ def check_grant(book: BookAudit, entry: Entry) -> None:
         if isinstance(value, dict) and "hash" in value:
             book.needed[value["hash"]] = entry.seq
     try:
-        _check_decision(book, entry, book.policy_set(grant.policy_version))
+        _check_decision(book, entry, grant, told)
     except ComptrollerError as error:
         book.say(entry, "decision", "one that can be made again", error)
     book.grant_seq[number] = entry.seq
     book.hold(OpenHold(grant, facts, from_micros(facts["expires_at"])))
     book.budgets.add(facts["budgets"])
-    for line in entry.lines:
-        book.usage.add(line, entry.member)
+    book.take(entry)
 
 
-def _check_decision(book: BookAudit, entry: Entry, policy_set: PolicySet) -> None:
+def _check_decision(book: BookAudit, entry: Entry, grant: GrantFacts, told: Circumstances) -> None:
     """Check the numbers against earlier records, and decide again upon those that were recorded.
 
     Raises:
         InvalidRequest: the policy version has no such plan or operation, or cannot weigh it.
     """
-    facts, grant = entry.facts, grant_facts(book.book_id, entry)
-    case = case_of(grant, facts, policy_set, book.text_of)
+    facts, policy_set = entry.facts, book.policy_set(grant.policy_version)
+    case = Case(entry.at, facts, *book.asking(grant, facts, told))
     for what, expected, found in read_otherwise(book, case):
         book.say(entry, what, expected, found)
-    readings = readings_of(case, book.book_id, lambda number: book.ledger.lots[number].lot)
+    readings = readings_of(case, book.book_id, book.ledger.lot)
     decision = case.decide(readings)
     for what, recorded, now in differences(case, decision):
         book.say(entry, f"{what}, decided again (engine {facts['engine']})", now, recorded)
@@ -66,6 +66,8 @@ def _check_decision(book: BookAudit, entry: Entry, policy_set: PolicySet) -> Non
     expires_at = micros(operation.hold.queued.after(entry.at))
     book.same(entry, "expiry of the hold", expires_at, facts["expires_at"])
     book.same(entry, "units on expiry", policy_set.on_expire == "return_units", facts["returns"])
+    if not decision.granted:
+        return
     draft = Draft(
         "grant",
         entry.at,
@@ -78,8 +80,7 @@ def _check_decision(book: BookAudit, entry: Entry, policy_set: PolicySet) -> Non
         transfers=grant_transfers(decision, grant.number),
         lines=grant_lines(decision, entry.at),
     )
-    if decision.granted:
-        book.same_draft(entry, draft)
+    book.same_draft(entry, draft)
 
 
 def read_otherwise(book: BookAudit, case: Case) -> Iterator[tuple[str, Any, Any]]:
@@ -91,23 +92,23 @@ def read_otherwise(book: BookAudit, case: Case) -> Iterator[tuple[str, Any, Any]
         expected = derived(book, read, case.at)
         if expected is not None and expected != recorded:
             yield _read_name(read), expected, recorded
-    ledger = book.ledger
+    ledger, recorded_lots = book.ledger, case.facts["lots"]
+    if not ledger.available and recorded_lots == []:
+        return
     views = (view_of(book.book_id, ledger.lots[number].lot) for number in ledger.available)
     available = sorted(views, key=burn_order)
     lots = [[view.number, view.available] for view in available]
-    if lots != case.facts["lots"]:
-        yield "lots that were read", lots, case.facts["lots"]
+    if lots != recorded_lots:
+        yield "lots that were read", lots, recorded_lots
 
 
 def derived(book: BookAudit, read: Read, now: datetime) -> int | None:
     """Return the number that a read must have found; None where the book's records cannot say."""
-    match read:
-        case UsageRead():
-            return book.usage.read(read, now)
-        case OpenRead(member=member):
-            return book.open_grants(member)
-        case RateRead() | BudgetRead():
-            return None
+    if isinstance(read, UsageRead):
+        return book.usage.read(read, now)
+    if isinstance(read, OpenRead):
+        return book.open_grants(read.member)
+    return None
 
 
 def _read_name(read: Read) -> str:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from sqlalchemy import bindparam, select
 
+from billing.as_stored import as_stored
 from billing.book import canonical, salted_hash
 from billing.books import zones_text
 from billing.chain import FIRST, LAST
@@ -14,6 +15,13 @@ from billing.discrepancy import Discrepancy, compared, discrepancy
 from billing.entries import Entry
 from billing.sql import Db, Statement
 from billing.tables import ACCOUNT_NAMES, BOOKS, ERASABLES
+from policies.instants import from_micros, micros
+from quota.audit.payments import (
+    PURCHASE_COLUMNS,
+    expected_purchases,
+    purchase_rows,
+    suspended,
+)
 from quota.audit.state import BookAudit
 from quota.tables import ENDINGS, GPU_ATTEMPTS, GRANTS, HOLDS, LATE_ENDINGS
 
@@ -30,22 +38,27 @@ LATE_COLUMNS: Final = ("seq", "at", "units_charged", "gpu_cost_micro_usd", "gpu_
 ATTEMPT_COLUMNS: Final = ("seq", "gpu_cost_micro_usd", "gpu_seconds", "gpu")
 SETTINGS: Final = (
     *("grants", "plan", "zones", "paid_use"),
-    *("spend_cap_minor", "spend_cap_per", "frozen"),
+    *("spend_cap_minor", "spend_cap_per", "disputes", "frozen"),
 )
+INSTANTS: Final = frozenset({"at", "granted_at", "expires_at", "started_at"})
 HASHED: Final = ("key", "member", "text")
+TEXTS_MAX: Final = 1000
 
 
 def _of_book(table: Any, *columns: str) -> Statement:
-    wanted = select(*(table.c[name] for name in columns))
-    return Statement(wanted.where(table.c.book_id == bindparam("book_id")))
+    return as_stored(
+        [table.c[name] for name in columns],
+        lambda query: query.where(table.c.book_id == bindparam("book_id")),
+    )
 
 
-_GRANTS: Final = Statement(
-    select(GRANTS.c.number, *(GRANTS.c[name] for name in GRANT_COLUMNS)).where(
+_GRANTS: Final = as_stored(
+    [GRANTS.c.number, *(GRANTS.c[name] for name in GRANT_COLUMNS)],
+    lambda query: query.where(
         GRANTS.c.book_id == bindparam("book_id"),
         GRANTS.c.number > bindparam("after"),
         GRANTS.c.number <= bindparam("last"),
-    )
+    ),
 )
 _HOLDS: Final = _of_book(HOLDS, "grant_no", *HOLD_COLUMNS)
 _ENDINGS: Final = _of_book(ENDINGS, "grant_no", *ENDING_COLUMNS)
@@ -72,6 +85,7 @@ class RowAudit:
         """Begin with no rows. Discrepancies are added to `found`."""
         self._db, self._book, self._found = db, book, found
         self._grants: Rows = {}
+        self._texts: dict[str, str] = {}
         self._grants_after = FIRST
         self._endings: Rows = {}
         self._late: Rows = {}
@@ -82,13 +96,13 @@ class RowAudit:
         facts, number = entry.facts, entry.grant_no
         match entry.kind:
             case "grant":
-                self._grants[number] = _grant_row(entry)
+                self._grants[number] = self._grant_row(entry)
             case "settled" | "released" | "expired":
                 self._endings[number] = (
                     entry.seq,
                     entry.kind,
                     facts["reason"],
-                    entry.at,
+                    entry.at_micros,
                     sum(facts["kept"]),
                     facts["gpu_cost_micro_usd"],
                     int(facts["gpu_reported"]),
@@ -96,7 +110,7 @@ class RowAudit:
             case "late":
                 self._late[number] = (
                     entry.seq,
-                    entry.at,
+                    entry.at_micros,
                     sum(facts["charged"]),
                     facts["gpu_cost_micro_usd"],
                     int(facts["gpu_reported"]),
@@ -126,9 +140,9 @@ class RowAudit:
         book = self._book
         holds: Rows = {
             number: (
-                hold.grant.at,
-                hold.expires_at,
-                hold.started_at,
+                micros(hold.grant.at),
+                micros(hold.expires_at),
+                None if hold.started_at is None else micros(hold.started_at),
                 int(hold.facts["returns"]),
                 hold.grant.member,
             )
@@ -139,22 +153,26 @@ class RowAudit:
         self._compare("late end of grant", LATE_COLUMNS, self._late, self._rows(_LATE, 1))
         self._compare("attempt", ATTEMPT_COLUMNS, self._attempts, self._rows(_ATTEMPTS, 2))
         self._finish_holds()
+        purchases, places = expected_purchases(book), {k: s.seq for k, s in book.sales.items()}
+        rows = purchase_rows(self._db, book.book_id)
+        self._compare("purchase", PURCHASE_COLUMNS, purchases, rows, places)
         self._finish_settings()
         self._finish_names()
 
     def _finish_holds(self) -> None:
-        """Units of lots are held by open grants, all that each took, and by nothing else."""
+        """Units of lots are held by open grants, all that each took, and by disputes, and by nothing else."""
         expected: dict[tuple[int | None, int], int] = {
             (number, part[1]): part[2]
             for number, hold in self._book.open.items()
             for part in hold.facts["allocations"]
             if part[1] is not None
-        }
+        } | suspended(self._book)
         held = self._book.ledger.held
         for key in sorted({*expected, *held}, key=str):
             ours, theirs = expected.get(key, 0), held.get(key, 0)
             if ours != theirs:
-                name = f"units of lot {key[1]} held for grant {key[0]}"
+                what = "a dispute" if key[0] is None else f"grant {key[0]}"
+                name = f"units of lot {key[1]} held for {what}"
                 seq = self._book.grant_seq.get(key[0] or 0)
                 self._found.append(discrepancy(self._book.book_id, seq, name, ours, theirs))
 
@@ -170,6 +188,7 @@ class RowAudit:
             settings.paid_use,
             settings.spend_cap_minor,
             settings.spend_cap_per,
+            settings.disputes,
             settings.frozen is not None,
         )
         found = (*row[:-1], row[-1] is not None)
@@ -215,21 +234,42 @@ class RowAudit:
     ) -> None:
         if rows != expected:
             book_id = self._book.book_id
-            self._found.extend(compared(book_id, what, columns, expected, rows, places))
+            ours, theirs = _with_instants(columns, expected), _with_instants(columns, rows)
+            self._found.extend(compared(book_id, what, columns, ours, theirs, places))
+
+    def _grant_row(self, entry: Entry) -> tuple[Any, ...]:
+        facts = entry.facts
+        return (
+            entry.seq,
+            facts["key"],
+            facts["request"],
+            entry.at_micros,
+            entry.plan,
+            entry.operation,
+            self._text(facts["attributes"]),
+            entry.member,
+            facts["policy"],
+            facts["gpu_cost_micro_usd"],
+            self._text(facts["allocations"]),
+        )
+
+    def _text(self, content: Any) -> str:
+        """Return canonical JSON. What is spelt alike is worked out once: most grants take the same."""
+        spelt = repr(content)
+        text = self._texts.get(spelt)
+        if text is None:
+            if len(self._texts) >= TEXTS_MAX:
+                self._texts.clear()
+            text = self._texts[spelt] = canonical(content).decode()
+        return text
 
 
-def _grant_row(entry: Entry) -> tuple[Any, ...]:
-    facts = entry.facts
-    return (
-        entry.seq,
-        facts["key"],
-        facts["request"],
-        entry.at,
-        entry.plan,
-        entry.operation,
-        canonical(facts["attributes"]).decode(),
-        entry.member,
-        facts["policy"],
-        facts["gpu_cost_micro_usd"],
-        canonical(facts["allocations"]).decode(),
-    )
+def _with_instants(columns: tuple[str, ...], rows: Rows) -> Rows:
+    """Return rows for people: they were compared as they are stored, with instants in microseconds."""
+    return {
+        key: tuple(
+            from_micros(value) if name in INSTANTS and value is not None else value
+            for name, value in zip(columns, row, strict=True)
+        )
+        for key, row in rows.items()
+    }

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from operator import itemgetter
+from typing import Any, Final, NamedTuple, TypeVar
 
 from billing.book import GENESIS
 from billing.books import BookState
 from billing.discrepancy import Discrepancy, discrepancy
 from billing.draft import Draft
-from billing.entries import Entry, parsed
+from billing.entries import LINE_FIELDS, Entry, instant_of, parsed, values_of
 from billing.sql import Db
 from billing.verify import LedgerAudit
 from policies.policy_set import PolicySet
+from policies.request import Circumstances
 from policies.window import Zones
-from quota.again import grant_facts
+from quota.again import Asking, asking_of, circumstances_of, grant_facts
 from quota.grant_rows import GrantFacts
 from quota.ids import parse_lot_id
 from quota.lots_in_hand import LotsInHand
@@ -28,6 +30,14 @@ from quota.windows import Usage
 
 HOLD: Final = 0
 LOT: Final = 1
+REMEMBERED_MAX: Final = 1000
+"""How many different questions of a book are remembered: its prompts may all be different."""
+
+_TAKEN: Final = itemgetter(
+    *map(LINE_FIELDS.index, ("source", "units", "counts_at", "currency", "spend_minor"))
+)
+K = TypeVar("K")
+V = TypeVar("V")
 
 
 @dataclass(slots=True)
@@ -97,6 +107,8 @@ class BookAudit:
             tats={},
         )
         self.forgotten = False
+        self.sales: dict[str, Any] = {}
+        """Purchases by their id, as quota.audit.payments keeps them."""
         self.usage = Usage()
         self.open: dict[int, OpenHold] = {}
         self.open_by_member: Counter[str] = Counter()
@@ -105,6 +117,8 @@ class BookAudit:
         self.grant_seq: dict[int, int] = {}
         self.booked: Counter[int] = Counter()
         self.needed: dict[str, int] = {}
+        self._told: dict[str, Circumstances] = {}
+        self._askings: dict[tuple[Hashable, ...], Asking] = {}
         self._due: list[tuple[datetime, int, int]] = []
         self._policy_sets: dict[str, PolicySet] = {}
 
@@ -127,7 +141,8 @@ class BookAudit:
         self.same(entry, "grant, plan, operation and member", grant, said)
         self.same(entry, "key of the record", draft.once, entry.once)
         self.same(entry, "transfers", draft.transfers, entry.transfers)
-        self.same(entry, "lines", draft.lines, entry.lines)
+        if tuple([values_of(line) for line in draft.lines]) != entry.line_values:
+            self.same(entry, "lines", draft.lines, entry.lines)
         self.same(entry, "new lots", draft.new_lots, entry.lots)
 
     # --- what the records say ---------------------------------------------------------------
@@ -142,6 +157,25 @@ class BookAudit:
         if version not in self._policy_sets:
             self._policy_sets[version] = stored(self._db, version)
         return self._policy_sets[version]
+
+    def told(self, plan: str, facts: Mapping[str, Any]) -> Circumstances:
+        """Return what a grant's record says the waterfall was told about the account."""
+        key = repr((plan, facts["zones"], facts["paid_use"], facts["spend_cap"]))
+        return _remembered(self._told, key, lambda: circumstances_of(plan, facts))
+
+    def asking(self, grant: GrantFacts, facts: Mapping[str, Any], told: Circumstances) -> Asking:
+        """Return what was asked for a grant, under which rules, and what these read.
+
+        Raises:
+            InvalidRequest: the policy version has no such plan or operation.
+        """
+        policy_set = self.policy_set(grant.policy_version)
+        # Spelt, since equal values may be of different types: 1, true and 1.0.
+        spelt = repr((grant.attributes, facts["consent"], told.paid_use, told.spend_cap))
+        key = (grant.policy_version, grant.plan, grant.operation, grant.member, spelt, told.zones)
+        return _remembered(
+            self._askings, key, lambda: asking_of(grant, facts, policy_set, told, self.text_of)
+        )
 
     def text_of(self, hashed: str) -> str:
         """Return the text behind a salted hash, unless it was erased."""
@@ -168,6 +202,14 @@ class BookAudit:
     def lots_in_hand(self, numbers: Iterable[int]) -> LotsInHand:
         """Return these lots as they stand."""
         return LotsInHand(None, self.book_id, (self.ledger.lots[n].lot for n in numbers))
+
+    def take(self, entry: Entry) -> None:
+        """Count the units that a record takes or gives back."""
+        for values in entry.line_values:
+            source, units, counts_at, currency, spend_minor = _TAKEN(values)
+            if units and counts_at is not None:
+                use = (source, entry.member, instant_of(counts_at), currency)
+                self.usage.take(use, units, spend_minor)
 
     # --- what the records do ----------------------------------------------------------------
 
@@ -204,6 +246,15 @@ class BookAudit:
     def open_grants(self, member: str | None) -> int:
         """Return how many grants are open, of the account or of one member."""
         return len(self.open) if member is None else self.open_by_member[member]
+
+
+def _remembered(known: dict[K, V], key: K, find: Callable[[], V]) -> V:
+    found = known.get(key)
+    if found is None:
+        if len(known) >= REMEMBERED_MAX:
+            known.clear()
+        found = known[key] = find()
+    return found
 
 
 Check = Callable[[BookAudit, Entry], None]

@@ -252,13 +252,13 @@ class SellingMethods(Methods):
             price_minor=price.minor,
             currency=price.currency,
             priority=sold.priority,
+            valid_for=None if sold.valid_for is None else str(sold.valid_for),
             policy_version=policy_set.version,
         )
         with self._db.writing() as db:
             book, now = lock_account(db, account, self._clock)
             post(db, book, draft_checkout(purchase, now), now)
-            valid_for = None if sold.valid_for is None else str(sold.valid_for)
-            add_sale(db, book.id, "pack", purchase, valid_for, now)
+            add_sale(db, book.id, "pack", purchase, now)
             save_book(db, book)
             return purchase, book.id, customer_of(db, book.id)
 

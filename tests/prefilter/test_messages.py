@@ -153,7 +153,7 @@ def test_what_was_read_a_while_ago_is_told_as_so_old(redis_url):
         moment = late.moment
         assert moment is not None
         assert not moment.given
-        world.front.redis.command("FLUSHALL")  # which knew it better
+        world.front.redis.command("FLUSHDB")  # which knew it better
         kept.send(late._replace(moment=moment._replace(seconds=moment.seconds - 20)))
         seconds, micros = world.front.redis.command("TIME")
         ago = int(seconds) * 1_000_000 + int(micros) - world.known().told
@@ -166,6 +166,6 @@ def test_nothing_is_told_of_an_account_that_redis_does_not_know(world):
     world.comptroller.set_plan("u", "own")
     world.front.news.undone("u", b"none")
     world.tell()
-    world.front.redis.command("FLUSHALL")
+    world.front.redis.command("FLUSHDB")
     assert [world.send(kept[op][0]) for op in "gsu"] == [0, 0, 0]
     assert world.known() is None

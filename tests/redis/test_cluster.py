@@ -17,7 +17,7 @@ from tests.redis.conftest import Connect
 from tests.redis.counting import KEYS, calls_of, reset_statistics
 from tests.redis.shells import BROKEN, COUNT, ECHO, PATIENT
 from tests.redis.trouble import Clock, until
-from tests.servers import ClusterAt
+from tests.servers import ClusterAt, RedisAt
 
 
 def another(cluster: ClusterAt, port: int) -> int:
@@ -96,8 +96,8 @@ def test_concurrent_first_calls_are_executed_once_each(redis_cluster: ClusterAt,
     assert replies == [4] * 12
 
 
-def test_a_server_that_is_no_cluster_is_told(connect: Connect, redis_url: str):
-    client = connect(redis_url.replace("redis://", "redis+cluster://"))
+def test_a_server_that_is_no_cluster_is_told(connect: Connect, lone_redis: RedisAt):
+    client = connect(lone_redis.url.replace("redis://", "redis+cluster://"))
     with pytest.raises(ScriptFailed, match="cluster support disabled"):
         client.run(COUNT, KEYS[0])
 

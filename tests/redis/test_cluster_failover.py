@@ -19,8 +19,9 @@ from tests.redis.trouble import Clock, until
 from tests.servers import Cluster, ClusterAt
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def replicated() -> Iterator[Cluster]:
+    """A cluster of the test's own: one node must not be elected twice, see `Cluster`."""
     with Cluster(replicas=1) as cluster:
         yield cluster
 

@@ -46,7 +46,7 @@ def test_all_calls_of_a_turn_go_out_in_one_write(redis_url: str):
         assert {each.connection for each in proxy.exchanges} == {0}
 
 
-def test_many_first_calls_at_once_open_one_connection(redis_url: str, redis_server: RedisAt):
+def test_many_first_calls_at_once_open_one_connection(redis_url: str):
     with Proxy(redis_url) as proxy:
 
         async def at_once(client: AsyncRedis) -> None:
@@ -236,10 +236,8 @@ def test_one_client_serves_loops_in_several_threads_at_once(redis_url: str):
     assert sorted(replies) == list(range(1, 801))
 
 
-def test_closing_in_one_loop_closes_the_connections_of_others(
-    redis_url: str, redis_server: RedisAt
-):
-    client = open_async(redis_url, timeout_seconds=PATIENT)
+def test_closing_in_one_loop_closes_the_connections_of_others(lone_redis: RedisAt):
+    client = open_async(lone_redis.url, timeout_seconds=PATIENT)
     is_open, is_over = threading.Event(), threading.Event()
 
     async def elsewhere() -> None:
@@ -249,7 +247,7 @@ def test_closing_in_one_loop_closes_the_connections_of_others(
 
     async def here() -> None:
         await client.run(COUNT, KEY, [])
-        assert connections(redis_server) == 2
+        assert connections(lone_redis) == 2
         await client.close()
         await client.close()
 
@@ -257,7 +255,7 @@ def test_closing_in_one_loop_closes_the_connections_of_others(
     thread.start()
     is_open.wait()
     asyncio.run(here())
-    while connections(redis_server):
+    while connections(lone_redis):
         pass
     is_over.set()
     thread.join()

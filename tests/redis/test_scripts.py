@@ -24,24 +24,22 @@ def test_a_script_is_known_by_the_sha1_of_its_text():
 
 
 def test_a_script_that_is_not_cached_is_sent_once_and_then_called_by_name(
-    connect: Connect, redis_server: RedisAt, redis_url: str
+    connect: Connect, lone_redis: RedisAt
 ):
-    client = connect(redis_url)
-    redis_server.run("CONFIG", "RESETSTAT")
+    client = connect(lone_redis.url)
+    lone_redis.run("CONFIG", "RESETSTAT")
     assert [client.run(COUNT, b"{a}") for _ in range(5)] == [1, 2, 3, 4, 5]
     # The first EVALSHA was refused, and nothing was executed for it.
-    assert calls_by_command(redis_server) == {"evalsha": 5, "eval": 1}
+    assert calls_by_command(lone_redis) == {"evalsha": 5, "eval": 1}
 
 
-def test_once_cached_a_call_is_exactly_one_command(
-    connect: Connect, redis_server: RedisAt, redis_url: str
-):
-    client = connect(redis_url)
+def test_once_cached_a_call_is_exactly_one_command(connect: Connect, lone_redis: RedisAt):
+    client = connect(lone_redis.url)
     client.run(COUNT, b"{a}")
-    redis_server.run("CONFIG", "RESETSTAT")
+    lone_redis.run("CONFIG", "RESETSTAT")
     for _ in range(20):
         client.run(COUNT, b"{a}")
-    stats = redis_server.run("INFO", "commandstats")
+    stats = lone_redis.run("INFO", "commandstats")
     used = {name for name, stat in stats.items() if stat["calls"]}
     # How the test itself asks; and INCR is what the script does.
     asking = {f"cmdstat_{name}" for name in ("config|resetstat", "info", "hello", "client|setinfo")}
@@ -50,13 +48,13 @@ def test_once_cached_a_call_is_exactly_one_command(
 
 
 def test_scripts_forgotten_in_the_middle_cost_no_call_and_repeat_none(
-    connect: Connect, redis_server: RedisAt, redis_url: str
+    connect: Connect, lone_redis: RedisAt
 ):
-    client = connect(redis_url)
+    client = connect(lone_redis.url)
     replies = []
     for turn in range(30):
         if turn % 7 == 3:
-            redis_server.run("SCRIPT", "FLUSH")
+            lone_redis.run("SCRIPT", "FLUSH")
         replies.append(client.run(COUNT, b"{a}"))
     assert replies == list(range(1, 31))
 
@@ -109,13 +107,13 @@ def test_among_many_calls_one_that_fails_takes_no_other_with_it(connect: Connect
 
 
 def test_among_many_calls_an_uncached_script_runs_once_for_each(
-    connect: Connect, redis_server: RedisAt, redis_url: str
+    connect: Connect, lone_redis: RedisAt
 ):
-    client = connect(redis_url)
+    client = connect(lone_redis.url)
     client.run(COUNT, b"{a}")
-    redis_server.run("SCRIPT", "FLUSH")
+    lone_redis.run("SCRIPT", "FLUSH")
     client.run_many(COUNT, [(b"{%d}" % number, []) for number in range(200)])
-    assert {redis_server.run("GET", f"{{{number}}}") for number in range(200)} == {"1"}
+    assert {lone_redis.run("GET", f"{{{number}}}") for number in range(200)} == {"1"}
 
 
 def test_plain_commands_serve_health_and_forgetting(connect: Connect, redis_url: str):

@@ -60,8 +60,8 @@ def test_threads_get_their_own_replies(redis_url: str):
     client.close()
 
 
-def test_more_threads_than_connections_share_them(redis_url: str, redis_server: RedisAt):
-    client = open_sync(redis_url, timeout_seconds=PATIENT)
+def test_more_threads_than_connections_share_them(lone_redis: RedisAt):
+    client = open_sync(lone_redis.url, timeout_seconds=PATIENT)
     client.run(COUNT, KEY, [])
     threads = CONNECTIONS + 8
 
@@ -71,11 +71,11 @@ def test_more_threads_than_connections_share_them(redis_url: str, redis_server: 
 
     in_threads(threads, count)
     assert client.run(COUNT, KEY, []) == threads * 20 + 2
-    assert connections(redis_server) <= CONNECTIONS
+    assert connections(lone_redis) <= CONNECTIONS
     client.close()
     deadline = time.monotonic() + 20
-    while connections(redis_server):
-        assert time.monotonic() < deadline, redis_server.run("CLIENT", "LIST")
+    while connections(lone_redis):
+        assert time.monotonic() < deadline, lone_redis.run("CLIENT", "LIST")
 
 
 def test_every_connection_busy_is_no_failure_of_redis(redis_url: str):
@@ -103,7 +103,7 @@ def test_after_closing_every_call_says_so(redis_url: str):
     assert isinstance(reply, RedisUnavailable)
 
 
-def test_an_interrupted_call_leaves_no_reply_to_the_next(redis_url: str, redis_server: RedisAt):
+def test_an_interrupted_call_leaves_no_reply_to_the_next(lone_redis: RedisAt):
     """Ctrl-C while the reply is awaited: its connection is not used again."""
 
     class Interrupted(BaseException):
@@ -112,7 +112,7 @@ def test_an_interrupted_call_leaves_no_reply_to_the_next(redis_url: str, redis_s
     def interrupt(*_: object) -> None:
         raise Interrupted
 
-    client = open_sync(redis_url, timeout_seconds=PATIENT)
+    client = open_sync(lone_redis.url, timeout_seconds=PATIENT)
     client.run(ECHO, KEY, ["own"])
     client.run(Script.of("return 1"), KEY, [])
     before = signal.signal(signal.SIGALRM, interrupt)

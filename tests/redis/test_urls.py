@@ -157,9 +157,10 @@ def test_a_connection_that_is_no_longer_logged_in_is_replaced(connect: Connect, 
 
 
 def test_tls_with_a_trusted_certificate_works(connect: Connect, redis_url: str):
+    path = urlsplit(redis_url).path  # the number of the database that is empty
     with tls_in_front_of(port_of(redis_url)) as port:
         for host in ("localhost", "127.0.0.1"):
-            client = connect(f"rediss://{host}:{port}?ssl_ca_certs={CERTIFICATE}")
+            client = connect(f"rediss://{host}:{port}{path}?ssl_ca_certs={CERTIFICATE}")
             counted = [client.run(COUNT, host.encode()) for _ in range(20)]
             assert counted == list(range(1, 21))
             assert client.run(Script.of("return string.rep('x', 300000)"), b"{a}") == b"x" * 300_000

@@ -1,6 +1,7 @@
 """Real servers for the tests, brought by wheels: nothing to install by hand, nothing left behind.
 
-A test asks for a fixture (`database_url`, `redis_url`, `cluster_url`); code outside a test calls
+A test asks for a fixture (`database_url`, `redis_url`, `cluster_url`; or `lone_redis`, where it needs
+more than a database of a server that may be named by hand); code outside a test calls
 `shared_postgres()`, `shared_redis()` or `shared_cluster()`. A test that stops or kills its server
 starts one of its own: `with Postgres() as server: ...`.
 

@@ -9,7 +9,7 @@ import pytest
 from tests.servers import run
 from tests.servers.cluster import ClusterAt, shared_cluster
 from tests.servers.postgres import Databases, drop_external, shared_postgres
-from tests.servers.redis import RedisAt, shared_redis
+from tests.servers.redis import RedisAt, own_redis, shared_redis
 
 
 def pytest_configure() -> None:
@@ -48,6 +48,17 @@ def redis_url(redis_server: RedisAt) -> str:
     """The URL of this worker's Redis, empty: redis://..."""
     redis_server.flush()
     return redis_server.url
+
+
+@pytest.fixture
+def lone_redis() -> RedisAt:
+    """A whole server that no other worker uses, without keys and scripts, its URL without a database.
+
+    For tests of what all databases of a server have in common: scripts, connections, statistics.
+    """
+    server = own_redis()
+    server.flush()
+    return server
 
 
 @pytest.fixture(scope="session")

@@ -91,11 +91,24 @@ def leave(number: int, frame: FrameType | None) -> None:
     raise SystemExit
 
 
+def signals() -> int:
+    """A descriptor that every signal makes readable.
+
+    Python runs a handler between two of its own steps. A signal that comes after the last step
+    before `poll()`, and before the kernel waits, would be answered only when something else happens:
+    so what it writes here ends the wait, and the handler runs.
+    """
+    reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    signal.set_wakeup_fd(writing)
+    return reading
+
+
 def serve(owner: int, kept: Kept, control: socket.socket) -> None:
     """Start what the control socket asks for, until the owner is gone."""
     poller = select.poll()
     poller.register(owner, select.POLLIN)
     poller.register(control, select.POLLIN)
+    poller.register(signals(), select.POLLIN)
     lines = control.makefile("rb")
     while all(fd != owner for fd, _ in poller.poll()):
         line = lines.readline()

@@ -107,9 +107,14 @@ def binary() -> Path:
 
 
 def shared_redis() -> RedisAt:
-    """The server of this worker; the first process that asks starts it, and it ends with the run."""
+    """The server, or the database of a named one, that this worker has for itself."""
     if external := os.environ.get(EXTERNAL):
         return RedisAt(_numbered(external, run.worker()), alone=False)
+    return own_redis()
+
+
+def own_redis() -> RedisAt:
+    """The server of this worker; the first process that asks starts it, and it ends with the run."""
     name = f"redis-{run.worker()}"
     return RedisAt(run.share(name, lambda folder, owner: Redis(folder, owner=owner)))
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
+import operator
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -10,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import Redis, run
+from tests.servers import Redis, keeper, run
 from tests.servers.postgres import MEMORY
 from tests.servers.process import until
 
@@ -88,3 +92,20 @@ def test_the_server_ends_when_its_keeper_is_killed():
     until("the server stays", 20, lambda: not is_alive(pid))
     server.close()
     assert not server.folder.exists()
+
+
+def test_a_keeper_that_is_about_to_wait_hears_a_signal():
+    """One that comes after the last step of Python before the wait, when no handler runs any more."""
+    before = signal.signal(signal.SIGUSR1, lambda *_: None)
+    reading = keeper.signals()
+    try:
+        poller = select.poll()
+        poller.register(reading, select.POLLIN)
+        comes = functools.partial(ctypes.CDLL(None).kill, os.getpid(), signal.SIGUSR1)
+        waits = functools.partial(poller.poll, 20_000)
+        # All of C, so that Python has no step in between.
+        assert list(map(operator.call, (comes, waits))) == [0, [(reading, select.POLLIN)]]
+    finally:
+        os.close(signal.set_wakeup_fd(-1))
+        os.close(reading)
+        signal.signal(signal.SIGUSR1, before)
