@@ -13,6 +13,7 @@ from billing.books import BookState, lock_book, open_book, save_book, zones_text
 from billing.draft import Draft
 from billing.posting import post, remember
 from billing.sql import Db, Statement
+from billing.stripe.purchases import forget_buyer
 from billing.tables import ACCOUNT_NAMES, ERASABLES
 from policies.errors import InvalidRequest
 from policies.instants import zone_named
@@ -169,6 +170,7 @@ def forget(db: Db, book: BookState, account: str, now: datetime) -> None:
     save_book(db, book)
     for statement in (_FORGET_NAME, _FORGET_VALUES):
         db.run(statement, of_book=book.id)
+    forget_buyer(db, book.id)
     forget_denials(db, account)
 
 

@@ -21,7 +21,6 @@ from quota.methods.audits import AuditMethods
 from quota.methods.credits import CreditMethods
 from quota.methods.questions import QuestionMethods
 from quota.methods.requests import RequestMethods
-from quota.methods.selling import SellingMethods
 from quota.policy_file import PolicyFile
 from quota.prefilter.front import Front
 from quota.redis import open_sync
@@ -36,9 +35,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 
-class Comptroller(
-    RequestMethods, AccountMethods, CreditMethods, SellingMethods, QuestionMethods, AuditMethods
-):
+class Comptroller(RequestMethods, AccountMethods, CreditMethods, QuestionMethods, AuditMethods):
     """Answers, for every generation that a user asks for: how much is allowed, out of what, at what GPU cost.
 
     Safe for several threads and several processes on one database. Every method that writes takes `session=`,

@@ -34,6 +34,13 @@ class Event:
     api_version: str | None
     object: Mapping[str, Any] | None
 
+    @property
+    def customer(self) -> str | None:
+        """Whom the snapshot is about, where it says so: what is to be erased with them."""
+        about = self.object or {}
+        named = about.get("id") if about.get("object") == "customer" else about.get("customer")
+        return named if isinstance(named, str) else None
+
 
 @dataclass(frozen=True, slots=True)
 class Heard:

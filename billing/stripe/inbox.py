@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Literal
 
@@ -45,8 +45,11 @@ _OPEN: Final = Statement(
     .order_by(_EVENT.c.received_at, _EVENT.c.id)
     .limit(bindparam("most"))
 )
-_ERASE: Final = Statement(
+_ERASE_OF_PAYMENT: Final = Statement(
     update(_EVENT).where(_EVENT.c.payment == bindparam("of_payment")).values(payload=None)
+)
+_ERASE_OF_CUSTOMER: Final = Statement(
+    update(_EVENT).where(_EVENT.c.customer == bindparam("of_customer")).values(payload=None)
 )
 
 
@@ -59,7 +62,8 @@ class Letter:
     created: datetime
     api_version: str | None
     payment: str | None
-    payload: bytes | None
+    customer: str | None
+    payload: bytes | None = field(repr=False)
     received_at: datetime
     attempts: int
     status: Status
@@ -76,6 +80,7 @@ def keep(db: Db, event: Event, payload: bytes, now: datetime) -> bool:
             created=event.created,
             api_version=event.api_version,
             payment=None,
+            customer=event.customer,
             payload=payload,
             received_at=now,
             attempts=0,
@@ -120,9 +125,14 @@ def open_letters(db: Db, *, tries: int, most: int = 500) -> list[str]:
     return [str(row[0]) for row in db.rows(_OPEN, tries=tries, most=most)]
 
 
-def erase(db: Db, payment: str) -> None:
+def erase_of_payment(db: Db, payment: str) -> None:
     """Erase the bytes of a payment's events: they name the buyer."""
-    db.run(_ERASE, of_payment=payment)
+    db.run(_ERASE_OF_PAYMENT, of_payment=payment)
+
+
+def erase_of_customer(db: Db, customer: str) -> None:
+    """Erase the bytes of all events about a customer."""
+    db.run(_ERASE_OF_CUSTOMER, of_customer=customer)
 
 
 def _letter(row: Row) -> Letter:

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import bindparam, or_, select, update
+from sqlalchemy import bindparam, delete, or_, select, update
 
 from billing.book import canonical
 from billing.payments import Payment, Purchase
 from billing.sql import Db, Row, Statement, insert_into, insert_once
 from billing.stripe.facts import Facts, Terms, all_of, facts_from, joined, text_of
+from billing.stripe.inbox import erase_of_customer, erase_of_payment
 from billing.stripe.tables import PURCHASES, STRIPE_CUSTOMERS, STRIPE_FACTS
 
 _COLUMNS: Final = tuple(PURCHASES.c)
@@ -65,6 +66,9 @@ _CUSTOMER: Final = Statement(
     select(STRIPE_CUSTOMERS.c.customer_id).where(STRIPE_CUSTOMERS.c.book_id == bindparam("book_id"))
 )
 _KEEP_CUSTOMER: Final = insert_once(STRIPE_CUSTOMERS)
+_FORGET_CUSTOMER: Final = Statement(
+    delete(STRIPE_CUSTOMERS).where(STRIPE_CUSTOMERS.c.book_id == bindparam("of_book"))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +203,18 @@ def customer_of(db: Db, book_id: int) -> str | None:
 def keep_customer(db: Db, book_id: int, customer_id: str) -> None:
     """Remember who a book's buyer is at Stripe, unless it is known."""
     db.run(_KEEP_CUSTOMER, book_id=book_id, customer_id=customer_id)
+
+
+def forget_buyer(db: Db, book_id: int) -> None:
+    """Erase who a book's buyer is, and the bytes of the events that name them. What was bought stays."""
+    customer = customer_of(db, book_id)
+    if customer is not None:
+        erase_of_customer(db, customer)
+    for sale in sales_of(db, book_id):
+        for payment in (sale.session_id, sale.payment):
+            if payment is not None:
+                erase_of_payment(db, payment)
+    db.run(_FORGET_CUSTOMER, of_book=book_id)
 
 
 def _sale(row: Row) -> Sale:

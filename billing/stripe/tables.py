@@ -76,6 +76,7 @@ class StripeEvent(Table, table=True):
             sqlite_where=text(OPEN),
             postgresql_where=text(OPEN),
         ),
+        Index(f"{PREFIX}stripe_event_customer", "customer"),
         Index(f"{PREFIX}stripe_event_payment", "payment"),
     )
     id: str = Field(sa_column=words("id", primary_key=True))
@@ -83,6 +84,7 @@ class StripeEvent(Table, table=True):
     created: datetime = Field(sa_column=instant("created"))
     api_version: str | None = Field(sa_column=words("api_version", nullable=True))
     payment: str | None = Field(sa_column=words("payment", nullable=True))
+    customer: str | None = Field(sa_column=words("customer", nullable=True))
     payload: bytes | None = Field(sa_column=octets("payload", nullable=True))
     received_at: datetime = Field(sa_column=instant("received_at"))
     attempts: int = Field(sa_column=whole("attempts", default="0"))

@@ -16,6 +16,7 @@ from quota.denials import DenialRecord, load_denials, lost_denials
 from quota.grants import Grant
 from quota.ids import parse_grant_id
 from quota.methods.leased import LeasedMethods
+from quota.methods.selling import SellingMethods
 from quota.prefilter.unbooked import parse_unbooked_id
 from quota.standings import Standing, standings
 from quota.sweeps import books_with_dues, overdue_holds, share_expired, sweep_book
@@ -56,7 +57,7 @@ class Health:
         return f"{100 * self.expired // self.ended} %" if self.ended else "0 %"
 
 
-class QuestionMethods(LeasedMethods):
+class QuestionMethods(LeasedMethods, SellingMethods):
     """Methods that ask."""
 
     def get(self, grant_id: str) -> Grant:
@@ -138,13 +139,15 @@ class QuestionMethods(LeasedMethods):
     def sweep(self) -> int:
         """Write down what has fallen due on quiet accounts, and return how many records that took. Changes no answer.
 
-        On PostgreSQL it also returns to budgets what dead processes had leased of them.
+        On PostgreSQL it also returns to budgets what dead processes had leased of them. Events of Stripe's that could
+        not be worked off are tried again.
 
         Raises:
             AccountBusy: the database stayed locked past the timeout; what was swept so far stays.
         """
         now, written, after = self._clock(), 0, 0
         self._return_blocks(now)
+        self._work_off_the_inbox()
         while True:
             with self._db.reading() as db:
                 books = books_with_dues(db, now, after)

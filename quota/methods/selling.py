@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from billing.books import read_book, save_book
@@ -23,7 +24,7 @@ from billing.stripe.purchases import (
 )
 from billing.stripe.settings import HOW, StripeSettings
 from billing.stripe.signature import check_signature
-from policies.errors import InvalidRequest, UnknownPurchase
+from policies.errors import ComptrollerError, InvalidRequest, UnknownPurchase
 from policies.units import whole
 from quota.accounts import lock_account
 from quota.ask import name, text
@@ -267,6 +268,15 @@ class SellingMethods(Methods):
         with self._db.writing() as db:
             set_session(db, purchase_id, session_id)
             keep_customer(db, book_id, customer)
+
+    def _work_off_the_inbox(self) -> None:
+        """Try the events again that could not be worked off, unless that was tried often enough."""
+        with self._db.reading() as db:
+            waiting = inbox.open_letters(db, tries=TRIES)
+        for event_id in waiting:
+            # What cannot be done now stays in the inbox, and keeps nobody from the rest of the sweep.
+            with suppress(ComptrollerError):
+                self.replay_stripe_event(event_id)
 
     @retried
     def _keep(self, event: Event, payload: bytes) -> None:

@@ -212,6 +212,7 @@ def _create_events() -> None:
         instant("created"),
         words("api_version", null=True),
         words("payment", null=True),
+        words("customer", null=True),
         octets("payload", null=True),
         instant("received_at"),
         whole("attempts", default="0"),
@@ -227,4 +228,5 @@ def _create_events() -> None:
         sqlite_where=sa.text("status IN ('received', 'failed')"),
         postgresql_where=sa.text("status IN ('received', 'failed')"),
     )
+    op.create_index("comptroller_stripe_event_customer", "comptroller_stripe_event", ["customer"])
     op.create_index("comptroller_stripe_event_payment", "comptroller_stripe_event", ["payment"])
