@@ -292,6 +292,13 @@ class DashboardActions(Actor):
         return refunds.refund(self.world, charge, amount, pending=pending, reason=reason)
 
     @acting
+    def cancel_refund(self, refund: Named) -> Json:
+        """Stop a refund that is still pending."""
+        made = self._get(refund, "refund")
+        refunds.cancel(self.world, made)
+        return made
+
+    @acting
     def edit_price(self, price: Named, /, unit_amount: int | None = None, **fields: Any) -> Json:
         """Edit a price as the dashboard does.
 

@@ -20,6 +20,12 @@ _ONLY_IN: Final = {
     "customer_creation": {"payment", "setup"},
     "invoice_creation": {"payment"},
 }
+# What this server does of the parameters that a session hands on.
+_DONE: Final = {
+    "payment_intent_data": {"description", "metadata", "receipt_email", "setup_future_usage"},
+    "subscription_data": {"description", "metadata", "trial_period_days"},
+    "setup_intent_data": {"metadata"},
+}
 # What a session has and nobody here asks for.
 _UNUSED: Final[Json] = {
     "adaptive_pricing": {"enabled": False},
@@ -60,7 +66,11 @@ def post_session(call: Call) -> Json:
     lines = [] if mode == "setup" else baskets.lines_of(world, params, mode)
     applied = discounts.chosen(world, params)
     baskets.priced(world, lines, applied, 0)
-    currency = lines[0]["currency"] if lines else params.text("currency")
+    currency = params.text("currency")
+    if lines and currency not in {None, lines[0]["currency"]}:
+        message = f"The prices of `line_items` are not in `{currency}`."
+        raise invalid(message, param="currency")
+    currency = lines[0]["currency"] if lines else currency
     identity = world.ids.session()
     note = world.note(identity)
     note.update(
@@ -82,6 +92,10 @@ def _check(world: World, params: Params, mode: str) -> None:
     """Refuse what contradicts itself."""
     if params.text("ui_mode") in {None, "hosted_page"} and not params.text("success_url"):
         raise missing_parameter("success_url")
+    for name, done in _DONE.items():
+        ignored = sorted(params.branch(name).tree.keys() - done)
+        if ignored:
+            raise LookupError(f"this server does nothing about {name}: {ignored}")
     for name, modes in _ONLY_IN.items():
         if name in params and mode not in modes:
             raise invalid(f"You can not pass `{name}` in `{mode}` mode.", param=name)

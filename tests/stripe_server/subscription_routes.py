@@ -115,6 +115,8 @@ def update_subscription(call: Call) -> Json:
     if "description" in params:
         fields["description"] = params.text("description")
     world.update("customer.subscription.updated", made, **fields)
+    if params.text("payment_behavior") not in {None, "allow_incomplete"}:
+        raise LookupError("this server changes a subscription whether it is paid or not")
     if items := params.branches("items"):
         wanted = _wanted(world, made, items)
         behavior = params.text("proration_behavior") or "create_prorations"

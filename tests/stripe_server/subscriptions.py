@@ -257,8 +257,14 @@ def renew(world: World, subscription: Json, *, fee: int | None = None, tax: int 
 
 
 def fail_renewal(world: World, subscription: Json, code: str) -> Json:
-    """Renew a subscription whose period is over, and be declined: it is past due."""
+    """Renew a subscription whose period is over, and be declined: it is past due.
+
+    Where the customer's credit covers it, nothing is declined: the invoice is paid.
+    """
     made = renewal_invoice(world, subscription)
+    if made["amount_due"] == 0:
+        invoices.pay(world, made, None)
+        return made
     method = method_of(world, subscription)
     if method is None:
         raise ValueError(f"{subscription['id']} has no card that could decline")
