@@ -15,7 +15,7 @@ from tests.stripe_server import (
     setups,
     subscriptions,
 )
-from tests.stripe_server.errors import Json
+from tests.stripe_server.errors import Json, Refusal
 from tests.stripe_server.lists import at
 from tests.stripe_server.world import World
 
@@ -102,12 +102,15 @@ def _prepare(world: World, session: Json, order: Order) -> None:
     _demand_open(session)
     if world.now() >= session["expires_at"]:
         raise ValueError(f"session {session['id']} is over: `expire_due` closes it")
-    applied = list(session["discounts"])
-    if order.promotion_code is not None:
-        applied.append(_typed(world, session, order.promotion_code))
+    applied, lines = list(session["discounts"]), world.note(session["id"])["lines"]
+    try:
+        if order.promotion_code is not None:
+            applied.append(_typed(world, session, order.promotion_code))
+        discounts.check_restrictions(world, applied, lines, session["customer"])
+    except Refusal as refused:
+        raise ValueError(f"Checkout would not take the discount: {refused}") from refused
     if order.tax and not session["automatic_tax"]["enabled"]:
         raise ValueError("tax is computed where the session enables automatic_tax")
-    lines = world.note(session["id"])["lines"]
     if order.quantity is not None:
         baskets.take(lines[0], order.quantity)
     baskets.priced(world, lines, applied, order.tax)

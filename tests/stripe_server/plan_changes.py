@@ -55,6 +55,22 @@ def change(
     return made
 
 
+def credit_rest(world: World, subscription: Json, *, invoiced: bool) -> None:
+    """Give back what is unused of a subscription that ends now: as credit of the customer's.
+
+    What is not invoiced now waits for an invoice that will not come.
+    """
+    start, end = subscriptions.period_of(subscription)
+    now = world.now()
+    items = subscriptions.items_of(subscription)
+    left = periods.part_left(now, start, end)
+    pending = world.note(subscription["id"])["pending"]
+    pending += _credits(world, subscription, items, [], left, (now, end))
+    if invoiced and pending:
+        made = invoices.create(world, subscription, pending, "subscription_update", (start, now))
+        invoices.pay(world, made, subscriptions.method_of(world, subscription))
+
+
 def _collect(world: World, subscription: Json, made: Json) -> None:
     """Take what the change costs. A card that declines leaves the subscription past due."""
     method = subscriptions.method_of(world, subscription)

@@ -65,13 +65,14 @@ def post_session(call: Call) -> Json:
     _check(world, params, mode)
     lines = [] if mode == "setup" else baskets.lines_of(world, params, mode)
     applied = discounts.chosen(world, params)
+    discounts.check_restrictions(world, applied, lines, params.text("customer"))
     baskets.priced(world, lines, applied, 0)
     currency = params.text("currency")
     if lines and currency not in {None, lines[0]["currency"]}:
         message = f"The prices of `line_items` are not in `{currency}`."
         raise invalid(message, param="currency")
     currency = lines[0]["currency"] if lines else currency
-    identity = world.ids.session()
+    identity = world.ids.session(livemode=world.livemode)
     note = world.note(identity)
     note.update(
         lines=lines,

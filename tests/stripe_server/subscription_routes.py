@@ -81,8 +81,7 @@ def _discount(world: World, made: Json, applied: list[Json]) -> None:
 
 
 def _collect_first(world: World, made: Json, behavior: str) -> None:
-    total = sum(each["amount"] for each in subscriptions.regular_lines(world, made))
-    off = subscriptions.reduction(world, made, total)
+    off = subscriptions.reduction(world, made, subscriptions.regular_lines(world, made))
     invoice = subscriptions.first_invoice(world, made, [], discount=off, tax=0)
     method = subscriptions.method_of(world, made)
     behaviour = world.note(method["id"]).get("behaviour", "ok") if method else "ok"
@@ -114,18 +113,21 @@ def update_subscription(call: Call) -> Json:
         fields["default_payment_method"] = method["id"]
     if "description" in params:
         fields["description"] = params.text("description")
+    if "cancel_at" in params:
+        ends = params.integer("cancel_at")
+        fields |= {"cancel_at": ends, "canceled_at": world.now() if ends else None}
     world.update("customer.subscription.updated", made, **fields)
     if params.text("payment_behavior") not in {None, "allow_incomplete"}:
         raise LookupError("this server changes a subscription whether it is paid or not")
     if items := params.branches("items"):
-        wanted = _wanted(world, made, items)
+        changed = _wanted(world, made, items)
         behavior = params.text("proration_behavior") or "create_prorations"
         moment = params.integer("proration_date")
-        plan_changes.change(world, made, wanted, behavior, at_time=moment)
-    ends = params.flag("cancel_at_period_end")
-    if ends is not None and ends != made["cancel_at_period_end"]:
-        reason = _reason(made, params, "cancellation_requested" if ends else None)
-        subscriptions.cancel_at_end(world, made, wanted=ends, reason=reason)
+        plan_changes.change(world, made, changed, behavior, at_time=moment)
+    wanted = params.flag("cancel_at_period_end")
+    if wanted is not None and wanted != made["cancel_at_period_end"]:
+        reason = _reason(made, params, "cancellation_requested" if wanted else None)
+        subscriptions.cancel_at_end(world, made, wanted=wanted, reason=reason)
     return made
 
 
@@ -180,6 +182,9 @@ def cancel_subscription(call: Call) -> Json:
         )
     details = _reason(made, params, "cancellation_requested")
     world.change(made, cancellation_details=details)
+    prorate, invoiced = params.flag("prorate"), bool(params.flag("invoice_now"))
+    if prorate:
+        plan_changes.credit_rest(world, made, invoiced=invoiced)
     return subscriptions.end(world, made)
 
 

@@ -158,12 +158,14 @@ def _interval(price: Json) -> str:
     return str(price["recurring"]["interval"])
 
 
-def reduction(world: World, subscription: Json, subtotal: int) -> int:
-    """Return how many minor units the subscription's discount takes off an invoice now."""
-    if not subscription["discounts"] or subtotal <= 0:
+def reduction(world: World, subscription: Json, lines: list[Json]) -> int:
+    """Return how many minor units the subscription's discount takes off these lines now."""
+    if not subscription["discounts"]:
         return 0
     discount = world.get(subscription["discounts"][0], "discount")
-    return discounts.reduction(world.get(discount["source"]["coupon"], "coupon"), subtotal)
+    coupon = world.get(discount["source"]["coupon"], "coupon")
+    amounts = [(at(each, "pricing.price_details.product"), each["amount"]) for each in lines]
+    return discounts.reduction(coupon, sum(discounts.eligible(world, coupon, amounts)))
 
 
 def _end_discount(world: World, subscription: Json) -> None:
@@ -232,7 +234,7 @@ def renewal_invoice(world: World, subscription: Json, *, tax: int = 0) -> Json:
     lines = [*note["pending"], *regular]
     note["pending"] = []
     _end_discount(world, subscription)
-    off = reduction(world, subscription, sum(each["amount"] for each in regular))
+    off = reduction(world, subscription, regular)
     before = subscription["latest_invoice"]
     made = invoices.create(
         world, subscription, lines, "subscription_cycle", former, discount=off, tax=tax

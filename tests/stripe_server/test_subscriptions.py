@@ -272,3 +272,19 @@ def test_a_renewal_that_needs_its_customer_says_so(server, client, clock, basic)
     since = len(server.events)
     server.fail_renewal(made, "authentication_required")
     assert "invoice.payment_action_required" in server.event_types(since)
+
+
+def test_what_is_unused_may_be_credited_when_it_ends(server, client, clock, basic):
+    made = subscribed(server, client, basic)
+    clock.set(datetime(2026, 2, 14, 12, tzinfo=UTC))
+    client.v1.subscriptions.cancel(made["id"], {"prorate": True, "invoice_now": True})
+    assert client.v1.customers.retrieve(made["customer"]).balance == -1500
+
+
+def test_it_may_end_at_any_time_that_is_named(server, client, clock, basic):
+    made = subscribed(server, client, basic)
+    ends = instant(2026, 2, 10)
+    client.v1.subscriptions.update(made["id"], {"cancel_at": ends})
+    clock.set(datetime(2026, 2, 10, tzinfo=UTC))
+    assert server.renew(made) is None
+    assert client.v1.subscriptions.retrieve(made["id"]).ended_at == ends
