@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import threading
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from tests.stripe_server import (
     subscriptions,
 )
 from tests.stripe_server.checkout import Order
+from tests.stripe_server.copies import copied
 from tests.stripe_server.errors import Json
 from tests.stripe_server.lists import at
 from tests.stripe_server.world import World
@@ -59,7 +59,7 @@ def acting(
     def locked(self: A, /, *args: P.args, **kwargs: P.kwargs) -> T:
         with self._lock:
             balance.mature(self.world)
-            return copy.deepcopy(work(self, *args, **kwargs))
+            return copied(work(self, *args, **kwargs))
 
     return locked
 
@@ -149,7 +149,7 @@ class CustomerActions(Actor):
     ) -> Json:
         """Move a subscription to another price in the billing portal."""
         subject = self._get(subscription, "subscription")
-        items = copy.deepcopy(subscriptions.items_of(subject))
+        items = copied(subscriptions.items_of(subject))
         items[0]["price"] = dict(self._get(price, "price"))
         items[0]["quantity"] = items[0]["quantity"] if quantity is None else quantity
         plan_changes.change(self.world, subject, items, proration_behavior)

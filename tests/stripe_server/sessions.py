@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Final
 
 from tests.stripe_server import baskets, discounts, payments
+from tests.stripe_server.copies import copied
 from tests.stripe_server.errors import Json, invalid, missing_parameter
 from tests.stripe_server.params import Params
 from tests.stripe_server.routes import Call, route
@@ -127,7 +127,7 @@ def _face(world: World, identity: str, params: Params, mode: str) -> Json:
     return world.add(
         "checkout.session",
         identity,
-        **copy.deepcopy(_UNUSED),
+        **copied(_UNUSED),
         allow_promotion_codes=params.flag("allow_promotion_codes"),
         amount_subtotal=None,
         amount_total=None,

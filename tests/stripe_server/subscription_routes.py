@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
-
 from tests.stripe_server import discounts, invoices, plan_changes, subscriptions
+from tests.stripe_server.copies import copied
 from tests.stripe_server.errors import Json, Refusal, invalid, missing_parameter
 from tests.stripe_server.lists import page
 from tests.stripe_server.params import Params
@@ -133,7 +132,7 @@ def update_subscription(call: Call) -> Json:
 
 def _wanted(world: World, made: Json, given: list[Params]) -> list[Json]:
     """Return the items as they shall be: those named are changed, the others stay."""
-    items = {each["id"]: copy.deepcopy(each) for each in subscriptions.items_of(made)}
+    items = {each["id"]: copied(each) for each in subscriptions.items_of(made)}
     for each in given:
         named = each.text("id")
         if named is not None and named not in items:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any, Final
 
 from tests.stripe_server import discounts, invoices, periods
+from tests.stripe_server.copies import copied
 from tests.stripe_server.errors import Json
 from tests.stripe_server.lists import at, whole
 from tests.stripe_server.world import World
@@ -66,7 +66,7 @@ def create(
         "subscription",
         identity,
         **{
-            **copy.deepcopy(_UNUSED),
+            **copied(_UNUSED),
             "automatic_tax": {
                 "disabled_reason": None,
                 "enabled": automatic_tax,
