@@ -11,9 +11,9 @@ from tests.stripe_server import (
     balance,
     catalogue,
     checkout,
+    collection,
     customers,
     disputes,
-    invoices,
     payments,
     plan_changes,
     refunds,
@@ -97,7 +97,7 @@ class CustomerActions(Actor):
     def decline(self, session: Named, code: str = "generic_decline") -> Json:
         """Try to pay with a card that declines: the session stays open."""
         subject = self._get(session, "checkout.session")
-        checkout.decline(self.world, subject, code, Order())
+        checkout.decline(self.world, subject, code)
         return subject
 
     @acting
@@ -247,7 +247,7 @@ class BankActions(Actor):
             raise ValueError(f"invoice {made['id']} is {made['status']}, not open")
         owner = at(made, "parent.subscription_details.subscription")
         subscription = self._get(owner, "subscription")
-        invoices.pay(self.world, made, subscriptions.method_of(self.world, subscription), fee)
+        collection.pay(self.world, made, subscriptions.method_of(self.world, subscription), fee)
         subscriptions.recovered(self.world, subscription)
         return made
 

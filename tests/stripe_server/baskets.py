@@ -97,6 +97,13 @@ def take(line: Json, quantity: int) -> None:
     line.update(quantity=quantity, amount_subtotal=line["price"]["unit_amount"] * quantity)
 
 
+def start_free(lines: list[Json]) -> None:
+    """Charge nothing for what recurs: its first period is a trial."""
+    for each in lines:
+        if each["price"]["recurring"]:
+            each.update(amount_subtotal=0, amount_total=0)
+
+
 def _product(world: World, data: Params) -> str:
     if named := data.text("product"):
         return str(world.get(named, "product", param=data.path("product"))["id"])

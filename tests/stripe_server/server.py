@@ -21,7 +21,7 @@ from tests.stripe_server.world import API_VERSION, Clock, Fees, Settlement, Worl
 
 # The modules that register endpoints.
 _ENDPOINTS: Final = (
-    "account balance baskets catalogue charges customers discounts disputes happenings hooks invoices "
+    "account balance baskets catalogue charges collection customers discounts disputes happenings hooks invoices "
     "payments refunds resources sessions setups subscription_routes"
 ).split()
 

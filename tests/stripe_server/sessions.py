@@ -64,6 +64,8 @@ def post_session(call: Call) -> Json:
     mode = params.demand("mode")
     _check(world, params, mode)
     lines = [] if mode == "setup" else baskets.lines_of(world, params, mode)
+    if params.branch("subscription_data").integer("trial_period_days"):
+        baskets.start_free(lines)
     applied = discounts.chosen(world, params)
     discounts.check_restrictions(world, applied, lines, params.text("customer"))
     baskets.priced(world, lines, applied, 0)

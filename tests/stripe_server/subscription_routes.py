@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.stripe_server import discounts, invoices, plan_changes, subscriptions
+from tests.stripe_server import collection, discounts, plan_changes, subscriptions
 from tests.stripe_server.copies import copied
 from tests.stripe_server.errors import Json, Refusal, invalid, missing_parameter
 from tests.stripe_server.lists import page
@@ -87,10 +87,10 @@ def _collect_first(world: World, made: Json, behavior: str) -> None:
     if behavior == "default_incomplete" and invoice["amount_due"]:
         return
     if method is None or behaviour == "ok" or invoice["amount_due"] == 0:
-        invoices.pay(world, invoice, method)
+        collection.pay(world, invoice, method)
         subscriptions.activate(world, made)
         return
-    error = invoices.fail(world, invoice, method, behaviour, None)
+    error = collection.fail(world, invoice, method, behaviour, None)
     if behavior == "error_if_incomplete":
         del world.objects[made["id"]]
         raise Refusal(402, "card_error", error["message"], code=error["code"])

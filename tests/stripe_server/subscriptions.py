@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from tests.stripe_server import discounts, invoices, periods
+from tests.stripe_server import collection, discounts, invoices, periods
 from tests.stripe_server.copies import copied
 from tests.stripe_server.errors import Json
 from tests.stripe_server.lists import at, whole
@@ -253,7 +253,7 @@ def renew(world: World, subscription: Json, *, fee: int | None = None, tax: int 
     if ends_now(world, subscription):
         return None
     made = renewal_invoice(world, subscription, tax=tax)
-    invoices.pay(world, made, method_of(world, subscription), fee)
+    collection.pay(world, made, method_of(world, subscription), fee)
     recovered(world, subscription)
     return made
 
@@ -265,12 +265,12 @@ def fail_renewal(world: World, subscription: Json, code: str) -> Json:
     """
     made = renewal_invoice(world, subscription)
     if made["amount_due"] == 0:
-        invoices.pay(world, made, None)
+        collection.pay(world, made, None)
         return made
     method = method_of(world, subscription)
     if method is None:
         raise ValueError(f"{subscription['id']} has no card that could decline")
-    invoices.fail(world, made, method, code, world.now() + RETRY_SECONDS)
+    collection.fail(world, made, method, code, world.now() + RETRY_SECONDS)
     world.update("customer.subscription.updated", subscription, status="past_due")
     return made
 

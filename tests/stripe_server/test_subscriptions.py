@@ -73,20 +73,36 @@ def test_the_events_of_a_subscription_that_begins(server, client, basic):
     assert server.event_types(since) == [
         "customer.created",
         "payment_method.attached",
-        "customer.subscription.created",
-        "invoice.created",
-        "invoice.finalized",
         "payment_intent.created",
         "charge.succeeded",
         "payment_intent.succeeded",
         "charge.updated",
+        "customer.subscription.created",
+        "invoice.created",
+        "invoice.finalized",
         "invoice_payment.paid",
         "invoice.updated",
         "invoice.paid",
         "invoice.payment_succeeded",
-        "customer.subscription.updated",
         "checkout.session.completed",
     ]
+
+
+def test_a_card_that_declines_at_checkout_leaves_no_subscription(server, client, basic):
+    session = client.v1.checkout.sessions.create(
+        {
+            "mode": "subscription",
+            "success_url": "https://shop.example/thanks",
+            "line_items": [{"price": basic.id, "quantity": 1}],
+        }
+    )
+    server.decline(session)
+    assert server.event_types()[-1] == "payment_intent.payment_failed"
+    assert (server.every("subscription"), server.every("invoice")) == ([], [])
+    assert client.v1.checkout.sessions.retrieve(session.id).status == "open"
+    paid = server.pay(session)
+    assert (paid["payment_status"], len(server.every("payment_intent"))) == ("paid", 1)
+    assert server.get(paid["invoice"])["amount_paid"] == 3000
 
 
 def test_it_renews_at_the_end_of_its_period(server, client, clock, basic):
