@@ -261,6 +261,7 @@ class AsyncComptroller:
     purchase = awaited(Comptroller.purchase)
     purchases = awaited(Comptroller.purchases)
     customer_portal = awaited(Comptroller.customer_portal)
+    reconcile_stripe = awaited(Comptroller.reconcile_stripe)
 
     get = awaited(Comptroller.get)
     find = awaited(Comptroller.find)
