@@ -143,8 +143,8 @@ class ReconcilingMethods(SellingMethods):
     def _events(self, items: Sequence[Mapping[str, Any]], found: Reconciliation) -> None:
         """Take in the events that no webhook has brought, of kinds that we follow."""
         with self._db.reading() as db:
-            waiting = [each for each in items if _is_open(db, each["id"])]
-        for each in filter(_is_followed, waiting):
+            waiting = [each for each in items if _is_open(db, each)]
+        for each in waiting:
             payload = json.dumps(each).encode()
             self._keep(_of_this_account(payload, self._settings()), payload)
             # What cannot be done now stays in the inbox, and is told of in the end.
@@ -224,9 +224,12 @@ class ReconcilingMethods(SellingMethods):
         found.disagree(Disagreement("no_payment", named or sale.id, sale.id, theirs, ours))
 
 
-def _is_open(db: Db, event_id: str) -> bool:
-    letter = inbox.letter(db, event_id)
-    return letter is None or (letter.status in ("received", "failed") and bool(letter.payload))
+def _is_open(db: Db, event: Mapping[str, Any]) -> bool:
+    """Whether an event is to be worked off: one of the inbox that was not, or one that has not come there."""
+    letter = inbox.letter(db, event["id"])
+    if letter is None:
+        return _is_followed(event)
+    return letter.status in {"received", "failed"} and letter.payload is not None
 
 
 def _is_followed(event: Mapping[str, Any]) -> bool:
