@@ -85,9 +85,13 @@ class Gateway:
     def _find_price(self, lookup_key: str, purchase: Purchase) -> str:
         prices = self._client.v1.prices
         with _told():
-            for found in prices.list({"lookup_keys": [lookup_key], "active": True}).data:
-                if (found.unit_amount, found.currency) == (purchase.price_minor, purchase.currency):
+            others = prices.list({"lookup_keys": [lookup_key]}).data
+            for found in others:
+                same = (found.unit_amount, found.currency)
+                if found.active and same == (purchase.price_minor, purchase.currency):
                     return str(found.id)
+            # Where the dashboard has edited or archived ours, another is made, not the first one given again.
+            instead = "".join(f":{found.id}" for found in others)
             made = prices.create(
                 {
                     "currency": purchase.currency,
@@ -96,7 +100,7 @@ class Gateway:
                     "transfer_lookup_key": True,
                     "product_data": {"name": f"{purchase.units} credits ({purchase.pack})"},
                 },
-                {"idempotency_key": f"{KEY}:price:{lookup_key}"},
+                {"idempotency_key": f"{KEY}:price:{lookup_key}{instead}"},
             )
         return str(made.id)
 
