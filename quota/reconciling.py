@@ -19,6 +19,7 @@ from billing.stripe.reconcile import (
     news,
     steps_back,
 )
+from policies.errors import PaymentRefused
 from quota.payments import NOTHING_NEW
 from quota.stores.base import Store
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 Json = Mapping[str, Any]
 MOVES: Final = "balance_transaction"
+CAME_BACK: Final = ("payout_failure", "payout_cancel")
 WITH_SOURCE: Final = {"expand": ["data.source"]}
 
 
@@ -75,7 +77,7 @@ class Objects:
             return
         sale = _sale_of(db, heard)
         if sale is not None:
-            yield heard, sale, known_of(db, (sale.session_id, sale.payment))
+            yield heard, sale, _known(db, heard.payment, sale)
             return
         for item in heard.facts.get(SESSION, {}).values():
             if item["status"] != "paid":
@@ -84,7 +86,7 @@ class Objects:
                 self._found.leave("checkout.session", item["currency"], item["total"])
                 continue
             theirs = f"paid: {item['total']} {item['currency']} (minor units)"
-            self._say_no_purchase(about["id"], heard.purchase, theirs)
+            self._say_no_purchase(db, about["id"], heard.purchase, theirs)
 
     def _take_over(self, kind: str, heard: Heard, sale: Sale, known: Facts) -> None:
         for each in steps_back(sale.id, known, heard.facts, self._until):
@@ -103,45 +105,82 @@ class Objects:
     def _moves(self, rows: Sequence[Json]) -> None:
         for each in self._hear_moves(rows, paid_out=False):
             row, source = each.row, each.source
-            if row["type"] == "payout_failure":
+            if row["type"] in CAME_BACK:
                 back = f"failed: {row['amount']} {row['currency']} (minor units) are back"
                 self._walk.failed[str(source["id"])] = back
             elif each.suspect:
                 theirs = f"{row['type']}: {row['amount']} {row['currency']} (minor units)"
-                self._say_no_purchase(row["id"], named_purchase(source), theirs)
+                with self._db.reading() as db:
+                    self._say_no_purchase(db, row["id"], named_purchase(source), theirs)
             elif each.sale is None and row["type"] != "payout":
                 self._found.leave(row["type"], row["currency"], row["net"])
 
     def _hear_moves(self, rows: Sequence[Json], *, paid_out: bool) -> list[Moved]:
         """Hear of balance transactions, all of one payment at once."""
-        with self._db.reading() as db:
-            moved = [_moved(db, row) for row in rows]
-            of_payment: dict[str, tuple[Sale, Facts]] = {}
-            for each in moved:
-                if each.sale is not None:
-                    payment = _intent_of(each.source) or ""
-                    facts = of_payment.get(payment, (each.sale, {}))[1]
-                    said = _facts_of(each, paid_out=paid_out)
-                    of_payment[payment] = each.sale, joined(facts, said)
-            known = {
-                payment: known_of(db, (sale.session_id, sale.payment))
-                for payment, (sale, _) in of_payment.items()
-            }
+        moved = self._moved(rows)
+        if any([self._learn_of_session(each) for each in moved if each.suspect]):
+            moved = self._moved(rows)
+        of_payment: dict[str, tuple[Sale, Facts]] = {}
+        for each in moved:
+            if each.sale is not None:
+                payment = _intent_of(each.source) or ""
+                facts = of_payment.get(payment, (each.sale, {}))[1]
+                said = self._facts_of(each, paid_out=paid_out)
+                of_payment[payment] = each.sale, joined(facts, said)
         for payment, (sale, facts) in of_payment.items():
-            self._take_over(MOVES, Heard(payment, facts), sale, known[payment])
+            with self._db.reading() as db:
+                known = _known(db, payment, sale)
+            self._take_over(MOVES, Heard(payment, facts), sale, known)
         return moved
+
+    def _moved(self, rows: Sequence[Json]) -> list[Moved]:
+        with self._db.reading() as db:
+            return [_moved(db, row) for row in rows]
+
+    def _learn_of_session(self, moved: Moved) -> bool:
+        """Where a payment says that it is for a purchase that knows nothing of it, ask for that one's session."""
+        named = named_purchase(moved.source)
+        with self._db.reading() as db:
+            sale = None if named is None else load_sale(db, named)
+        if sale is None or sale.session_id is None or sale.payment is not None:
+            return False
+        try:
+            session = self._gateway.retrieve("checkout.session", sale.session_id)
+        except PaymentRefused:
+            return False
+        if session is None or session["payment_intent"] != _intent_of(moved.source):
+            return False
+        self.work_off("checkout.session", [session])
+        return True
+
+    def _facts_of(self, moved: Moved, *, paid_out: bool) -> Facts:
+        """Return what a balance transaction says, and the refund or dispute that it came of."""
+        row, source = moved.row, moved.source
+        move = move_of(row, str(source["id"]), paid_out=paid_out)
+        facts: Facts = {MOVE: {str(row["id"]): move}}
+        try:
+            heard = heard_of(source, "", int(source["created"]))
+        except ValueError as error:
+            self._found.disagree(Disagreement("unreadable", source["id"], None, str(error), "-"))
+            return facts
+        return facts if heard is None else joined(heard.facts, facts)
 
     def _payout(self, payout: Json) -> None:
         payout_id, amount, currency = str(payout["id"]), payout["amount"], payout["currency"]
         if payout["status"] in ("failed", "canceled"):
             back = f"{payout['status']}: {amount} {currency} (minor units) are back"
             self._walk.failed[payout_id] = back
-        if payout["status"] != "paid":
+        if payout["status"] != "paid" or payout["reconciliation_status"] == "in_progress":
+            return  # Not all of it is known yet.
+        theirs = f"{amount} {currency} (minor units)"
+        if not payout["automatic"]:
+            ours = "Stripe does not say what a payout by hand is made of"
+            self._found.disagree(Disagreement("payout", payout_id, None, theirs, ours))
             return
         booked = not_ours = carried = 0
         for each in self._rows_of(payout_id):
             row = each.row
-            if row["type"] == "payout_failure":
+            if row["type"] in CAME_BACK:
                 # Its money arrives with this payout, and with it all that the failed one held.
                 carried += row["net"]
                 before = str(each.source["id"])
@@ -155,7 +194,6 @@ class Objects:
         self._found.payouts.append(check)
         if check.left_minor:
             ours = f"{booked} cleared, {not_ours} not ours, {carried} of failed payouts"
-            theirs = f"{amount} {currency} (minor units)"
             self._found.disagree(Disagreement("payout", payout_id, None, theirs, ours))
 
     def _rows_of(self, payout: str) -> Iterator[Moved]:
@@ -168,8 +206,11 @@ class Objects:
             if after is None:
                 return
 
-    def _say_no_purchase(self, about: str, purchase: str | None, theirs: str) -> None:
-        ours = "no such purchase" if purchase is None else f"no such purchase: `{purchase:.80}`"
+    def _say_no_purchase(self, db: Db, about: str, purchase: str | None, theirs: str) -> None:
+        ours = "no such purchase"
+        if purchase is not None:
+            is_ours = load_sale(db, purchase) is not None
+            ours = "that purchase is of another payment" if is_ours else f"{ours}: `{purchase:.80}`"
         self._found.disagree(Disagreement("no_purchase", about, purchase, theirs, ours))
 
 
@@ -189,6 +230,10 @@ def _sale_of(db: Db, heard: Heard) -> Sale | None:
     return sale if linked in (None, heard.payment) else None
 
 
+def _known(db: Db, payment: str, sale: Sale) -> Facts:
+    return known_of(db, {payment, sale.session_id, sale.payment})
+
+
 def _is_of_a_buyer(db: Db, about: Json) -> bool:
     customer = about.get("customer")
     return isinstance(customer, str) and is_customer(db, customer)
@@ -205,15 +250,6 @@ def _moved(db: Db, row: Json) -> Moved:
 def _intent_of(source: Json) -> str | None:
     intent = source.get("payment_intent")
     return intent if isinstance(intent, str) else None
-
-
-def _facts_of(moved: Moved, *, paid_out: bool) -> Facts:
-    """Return what a balance transaction says, and the refund or dispute that it came of."""
-    row, source = moved.row, moved.source
-    move = move_of(row, str(source["id"]), paid_out=paid_out)
-    facts: Facts = {MOVE: {str(row["id"]): move}}
-    heard = heard_of(source, "", int(source["created"]))
-    return facts if heard is None else joined(heard.facts, facts)
 
 
 def _booked(moved: Moved, sale: Sale) -> int:

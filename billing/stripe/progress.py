@@ -88,6 +88,13 @@ class Walk:
         values |= {"recovered": sorted(self.recovered), "found": self.found.values()}
         return canonical(values).decode()
 
+    @classmethod
+    def of(cls, place: int, after: str | None, text: str) -> Walk:
+        """Return the walk that was stored."""
+        values = json.loads(text)
+        sets = set(values["older"]), values["failed"], set(values["recovered"])
+        return cls(Reconciliation.of(values["found"]), place, after, *sets)
+
 
 def load_walk(db: Db, mode: str, not_before: datetime) -> Walk | None:
     """Load an interrupted walk, unless it is too old to go on with."""
@@ -97,15 +104,7 @@ def load_walk(db: Db, mode: str, not_before: datetime) -> Walk | None:
     saved: dict[str, Any] = dict(zip((each.name for each in STRIPE_PROGRESS.c), row, strict=True))
     if saved["saved_at"] < not_before:
         return None
-    values = json.loads(saved["found"])
-    return Walk(
-        Reconciliation.of(values["found"]),
-        int(saved["place"]),
-        saved["after"],
-        set(values["older"]),
-        values["failed"],
-        set(values["recovered"]),
-    )
+    return Walk.of(int(saved["place"]), saved["after"], str(saved["found"]))
 
 
 def save_walk(db: Db, mode: str, walk: Walk, now: datetime) -> None:

@@ -195,10 +195,10 @@ def steps_back(purchase: str, known: Facts, seen: Facts, until: int) -> Iterator
     """
     for kind, key, item in _each(seen):
         before = known.get(kind, {}).get(key)
-        # That a later payment has failed only an event tells; what was paid out, only its payout.
-        if before is None or kind == MOVE or before["status"] == "failed" != item["status"]:
+        # That a payment on its way has failed only an event tells; what was paid out, only its payout.
+        if before is None or kind == MOVE or (kind == SESSION and before["status"] == "failed"):
             continue
-        if before["at"] < until and _is_back(kind, before, item):
+        if before.get("at", 0) < until and _is_back(kind, before, item):
             yield Disagreement(kind, key, purchase, item["status"], before["status"])
 
 
@@ -249,12 +249,12 @@ def differences(
     for key, refund in facts.get(REFUND, {}).items():
         moved = [move["amount"] for move in ours if move["of"] == key]
         booked = 0 if refund["status"] in _FAILED else -int(refund["amount"])
-        if moved and sum(moved) != booked and refund["at"] < until:
+        if moved and sum(moved) != booked and refund.get("at", 0) < until:
             yield _amounts("refund", key, purchase, terms, (sum(moved), booked))
     for key, dispute in facts.get(DISPUTE, {}).items():
         moved = [move["amount"] for move in ours if move["of"] == key]
         booked = -int(dispute["amount"]) if dispute["status"] == "lost" else 0
-        over = dispute["status"] in _SETTLED and dispute["at"] < until
+        over = dispute["status"] in _SETTLED and dispute.get("at", 0) < until
         if moved and over and sum(moved) != booked:
             yield _amounts("dispute", key, purchase, terms, (sum(moved), booked))
 

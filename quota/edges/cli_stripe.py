@@ -63,6 +63,7 @@ WORDS: Final = {
     "dispute": "disputes",
     "balance_transaction": "balance transactions",
     "payout": "payouts",
+    "purchase": "purchases",
 }
 
 

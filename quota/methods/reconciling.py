@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from billing.sql import Db
 from billing.stripe import inbox
 from billing.stripe.events import heard_of
-from billing.stripe.facts import SESSION, Facts
+from billing.stripe.facts import SESSION, Facts, problem_of
 from billing.stripe.progress import (
     Walk,
     forget_walk,
@@ -34,7 +34,7 @@ from policies.errors import ComptrollerError, InvalidRequest, PaymentRefused
 from policies.instants import as_utc
 from quota.ids import lot_id
 from quota.methods.retried import retried
-from quota.methods.selling import SellingMethods, _of_this_account
+from quota.methods.selling import SEEN_BEFORE, SellingMethods, of_this_account
 from quota.reconciling import MOVES, WITH_SOURCE, Objects
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ LATE_AFTER_SECONDS: Final = 86_400
 """When a payment without a balance transaction disagrees: Stripe may write one some hours later."""
 
 EVENTS: Final = "event"
+PURCHASE: Final = "purchase"
 LISTS: Final = (
     *(EVENTS, "checkout.session", "payment_intent", "refund", "dispute"),
     *(MOVES, "payout"),
@@ -91,7 +92,7 @@ class ReconcilingMethods(SellingMethods):
             # What has come while the walk was interrupted.
             walk.found.since_then(now)
             walk.place, walk.after = 0, None
-        self._look_back(walk, gateway)
+        self._look_back(walk, gateway, progress)
         self._walk_ended()
         return walk.found
 
@@ -146,14 +147,14 @@ class ReconcilingMethods(SellingMethods):
             waiting = [each for each in items if _is_open(db, each)]
         for each in waiting:
             payload = json.dumps(each).encode()
-            self._keep(_of_this_account(payload, self._settings()), payload)
+            self._keep(of_this_account(payload, self._settings()), payload)
             # What cannot be done now stays in the inbox, and is told of in the end.
             with suppress(ComptrollerError):
                 outcome = self.replay_stripe_event(each["id"])
-                if outcome.status == "done":
+                if outcome.status == "done" and outcome.effect != SEEN_BEFORE:
                     found.apply(EVENTS, outcome.event_id, outcome.effect)
 
-    def _look_back(self, walk: Walk, gateway: Gateway) -> None:
+    def _look_back(self, walk: Walk, gateway: Gateway, told: Told | None) -> None:
         """Hold each purchase as it stands now against what has moved at Stripe."""
         found = walk.found
         with self._db.reading() as db:
@@ -163,11 +164,14 @@ class ReconcilingMethods(SellingMethods):
         for payout in sorted(walk.failed.keys() - walk.recovered):
             ours = "what was booked to the bank stays there until a later payout brings it"
             found.disagree(Disagreement("failed_payout", payout, None, walk.failed[payout], ours))
-        for sale, _ in self._pages_of(quarantined):
-            self._say_quarantined(sale, found)
+        for sale, facts in self._pages_of(quarantined):
+            self._say_quarantined(sale, facts, found)
         for sale, facts in self._pages_of(partial(purchases_since, since=found.since)):
             self._hold(sale, facts, found)
             self._find_payment(sale, facts, found, gateway)
+            found.count(PURCHASE, 1)
+            if told is not None:
+                told(PURCHASE, found.checked[PURCHASE])
         for key in sorted(walk.older):
             with self._db.reading() as db:
                 old = load_sale(db, key)
@@ -191,9 +195,13 @@ class ReconcilingMethods(SellingMethods):
         for each in differences(sale.id, facts, sale.terms, sale.state, until):
             found.disagree(each)
 
-    def _say_quarantined(self, sale: Sale, found: Reconciliation) -> None:
-        theirs, _, ours = (sale.problem or "").partition(", the offer was ")
-        found.disagree(Disagreement("quarantined", sale.id, sale.id, theirs, f"offered: {ours}"))
+    def _say_quarantined(self, sale: Sale, facts: Facts, found: Reconciliation) -> None:
+        # A top-up that was declined has a problem too, but nobody's money.
+        problem = problem_of(facts, sale.terms)
+        if problem is not None:
+            theirs = problem.partition(", the offer was ")[0]
+            ours = f"offered: {sale.price_minor} {sale.currency} (minor units)"
+            found.disagree(Disagreement("quarantined", sale.id, sale.id, theirs, ours))
 
     def _find_payment(
         self, sale: Sale, facts: Facts, found: Reconciliation, gateway: Gateway

@@ -115,7 +115,7 @@ def test_what_was_paid_at_another_price_is_quarantined_and_disagrees(shop):
     assert left["quarantined"].theirs == (
         "Stripe says 300 usd (minor units) before tax and discounts"
     )
-    assert left["quarantined"].ours == "offered: 400 usd"
+    assert left["quarantined"].ours == "offered: 400 usd (minor units)"
     assert left["payout"].theirs == f"{payout['amount']} usd (minor units)"
     (check,) = found.payouts
     assert check.left_minor == 300, "what was paid is on no account of ours"

@@ -14,6 +14,7 @@ import pytest
 from policies.errors import PaymentUnavailable
 from policies.policy_set import PolicySet
 from quota import AsyncComptroller, StripeSettings
+from tests.databases import KINDS, a_database
 from tests.stripe.shop import POLICIES, Shop, opened
 from tests.stripe.test_reconcile import course, ending, paid_out
 
@@ -145,8 +146,9 @@ def test_lists_of_several_pages_are_walked_to_their_end(shop):
     assert (check.booked_minor, check.left_minor) == (payout["amount"], 0)
 
 
-def test_two_at_once_beside_webhooks_do_nothing_twice(tmp_path: Path):
-    with opened(f"sqlite:///{tmp_path / 'books.db'}") as shop:
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_at_once_beside_webhooks_do_nothing_twice(kind, tmp_path: Path):
+    with a_database(kind, tmp_path) as url, opened(url) as shop:
         course(shop)
         paid_out(shop)
         failures: list[BaseException] = []
