@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from billing.stripe.reconcile import Reconciliation
+from policies.errors import PaymentUnavailable
 from tests.stripe.shop import Shop, opened
+from tests.stripe.test_top_up import opted_in
 
 DAY = timedelta(days=1)
 
@@ -215,3 +217,86 @@ def test_a_payout_that_fails_disagrees_until_another_brings_it(shop):
     assert [each.left_minor for each in found.payouts] == [0]
     assert shop.ledger("ben").get("stripe_clearing:usd", 0) == 0
     assert shop.ledger("ann").get("stripe_clearing:usd", 0) == 0
+
+
+def test_a_movement_for_a_session_from_before_is_found_by_its_purchase(shop):
+    checkout = shop.checkout()
+    shop.stripe.pay_later(checkout.session_id)
+    shop.clock.advance(2 * DAY)
+    shop.stripe.clear(checkout.session_id, fee=80)
+    shop.clock.advance(34 * DAY)
+    found = shop.comptroller.reconcile_stripe(shop.clock() - 35 * DAY)
+    assert found.checked["checkout.session"] == 0
+    assert found.settled, found.disagreements
+    assert shop.units() == 10
+    assert shop.comptroller.purchase(checkout.purchase_id).fee_minor == 80
+
+
+def test_a_payment_with_the_metadata_of_another_ones_purchase_disagrees(shop):
+    bought = shop.bought()
+    item = {"currency": "usd", "unit_amount": 400, "product_data": {"name": "Copied"}}
+    metadata = {"comptroller_purchase": bought.id}
+    made = shop.stripe.client().v1.checkout.sessions.create(
+        {
+            "mode": "payment",
+            "success_url": "https://shop.example/thanks",
+            "metadata": metadata,
+            "payment_intent_data": {"metadata": metadata},
+            "line_items": [{"price_data": item, "quantity": 1}],
+        }
+    )
+    shop.stripe.pay(made.id)
+    shop.hear()
+    found = shop.comptroller.reconcile_stripe()
+    assert kinds(found) == ["no_purchase", "no_purchase"]
+    assert {each.ours for each in found.disagreements} == {"that purchase is of another payment"}
+    assert shop.units() == 10
+
+
+def test_a_payout_by_hand_disagrees_since_stripe_does_not_say_what_it_holds(shop):
+    shop.bought()
+    payout = paid_out(shop)
+    shop.stripe.world.change(shop.stripe.world.objects[payout["id"]], automatic=False)
+    found = shop.comptroller.reconcile_stripe()
+    (left,) = found.disagreements
+    assert (left.kind, left.id) == ("payout", payout["id"])
+    assert left.ours == "Stripe does not say what a payout by hand is made of"
+
+
+def test_a_payout_on_its_way_is_waited_for(shop):
+    shop.bought()
+    payout = paid_out(shop)
+    on_its_way = shop.stripe.world.objects[payout["id"]]
+    shop.stripe.world.change(on_its_way, status="in_transit", reconciliation_status="in_progress")
+    found = shop.comptroller.reconcile_stripe()
+    assert (found.settled, found.payouts) == (True, [])
+    assert "bank:usd" not in shop.ledger()
+    shop.stripe.world.change(on_its_way, status="paid", reconciliation_status="completed")
+    assert shop.comptroller.reconcile_stripe().payouts[0].left_minor == 0
+    assert shop.ledger()["bank:usd"] == payout["amount"]
+
+
+def test_a_top_up_whose_answer_was_lost_is_found_by_its_payment(shop):
+    opted_in(shop)
+    shop.stripe.go_wrong("cut", after=True, times=3, method="POST", path="/v1/payment_intents")
+    with pytest.raises(PaymentUnavailable):
+        shop.comptroller.top_up("ann")
+    shop.stripe.heal()
+    assert shop.units() == 1
+    shop.clock.advance(40 * DAY)
+    found = shop.comptroller.reconcile_stripe(shop.clock() - 41 * DAY)
+    assert found.settled, found.disagreements
+    assert "payment_intent" in {each.kind for each in found.applied}
+    assert shop.units() == 11
+
+
+def test_a_top_up_that_was_declined_leaves_nothing_that_disagrees(shop):
+    opted_in(shop)
+    (card,) = shop.stripe.every("payment_method")
+    shop.stripe.set_behaviour(card["id"], "generic_decline")
+    shop.comptroller.top_up("ann")
+    problem = shop.comptroller.purchases("ann")[-1].problem
+    assert problem is not None
+    found = shop.comptroller.reconcile_stripe()
+    assert found.settled, found.disagreements
+    assert shop.comptroller.purchases("ann")[-1].problem == problem
