@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 TRIES: Final = 10
 """How often an event that fails is tried before it waits for somebody to look at it."""
 
+SEEN_BEFORE: Final = "seen before"
+
 
 class SellingMethods(Methods):
     """Methods about selling through Stripe."""
@@ -124,7 +126,7 @@ class SellingMethods(Methods):
         if not settings.webhook_secrets:
             raise InvalidRequest(f"no webhook secret is configured: {HOW}")
         check_signature(payload, signature, settings.webhook_secrets, self._clock())
-        event = _of_this_account(payload, settings)
+        event = of_this_account(payload, settings)
         if session is not None:
             return self._take_in(event, payload, session=session)
         self._keep(event, payload)
@@ -326,7 +328,7 @@ class SellingMethods(Methods):
         with self._db.writing(session) as db:
             letter = _checked(inbox.lock_letter(db, event_id), event_id)
             if letter.status in {"done", "ignored"}:
-                return StripeOutcome(letter.id, letter.type, letter.status, "seen before")
+                return StripeOutcome(letter.id, letter.type, letter.status, SEEN_BEFORE)
             status: inbox.Status = "done"
             payment = None
             if isinstance(meaning, Heard):
@@ -346,7 +348,7 @@ class SellingMethods(Methods):
             return hear(db, heard, self._clock, stops_paid_use=stops)
 
 
-def _of_this_account(payload: bytes, settings: StripeSettings) -> Event:
+def of_this_account(payload: bytes, settings: StripeSettings) -> Event:
     """Read an event, and make sure that it is of the account and the mode that the key is of."""
     try:
         event = parsed(payload)
