@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from billing.stripe.facts import Facts, failed
+from billing.plans import PLAN
+from billing.stripe.facts import Facts, failed, paid
 from billing.stripe.inbox import Status
 from billing.stripe.purchases import Sale
 from quota.ids import lot_id
@@ -87,7 +88,7 @@ def viewed(sale: Sale, account: str, facts: Facts) -> PurchaseView:
 
 
 def _status(sale: Sale, facts: Facts) -> PurchaseStatus:
-    if sale.state.paid:
+    if sale.state.paid or (sale.kind == PLAN and sale.problem is None and paid(facts)):
         return "paid"
     if sale.problem is not None:
         return "quarantined"

@@ -24,7 +24,7 @@ from quota.load import load_picture
 from quota.records import attributes_of, record_facts, value_of
 from quota.views import folded_dues
 
-WORTH_TELLING: Final = ("plan", "zone", "paid_use", "freeze", "unfreeze", "forget")
+WORTH_TELLING: Final = ("plan", "subscription", "zone", "paid_use", "freeze", "unfreeze", "forget")
 """Records without lines that a reader of a statement wants to see."""
 
 _RECORD: Final[Any] = RECORDS
@@ -103,7 +103,7 @@ def _problems(
         if whole.deferred_minor(currency) != deferred.get(currency, 0):
             yield (
                 f"all lines leave {whole.deferred_minor(currency)} {currency} (minor units) "
-                f"unearned, the lots have {deferred.get(currency, 0)}"
+                f"unearned, lots and plans have {deferred.get(currency, 0)}"
             )
 
 
@@ -186,7 +186,11 @@ class _Teller:
             case "attempt":
                 return f"attempt {facts['attempt']}"
             case "plan":
-                return str(facts["plan"])
+                return str(facts["plan"] or "")
+            case "subscription":
+                return str(facts["standing"].get("plan", ""))
+            case "invoice":
+                return str(facts["invoice"])
             case "zone":
                 return str(facts["zones"][-1][1] if len(facts["zones"]) > 1 else facts["zones"][0])
             case "paid_use":

@@ -15,7 +15,10 @@ import stripe
 
 from billing.book import canonical
 from billing.payments import Purchase
+from billing.plans import PLAN
 from billing.stripe.events import KIND_KEY, PURCHASE_KEY
+from billing.stripe.plan_events import PLAN_KEY
+from billing.stripe.plan_prices import recurring
 from billing.stripe.settings import StripeSettings
 from policies.errors import PaymentRefused, PaymentUnavailable
 
@@ -59,12 +62,14 @@ class Gateway:
         return str(made.id)
 
     def price(self, purchase: Purchase) -> str:
-        """Return the id of the price that stands for a pack as it is in its policy version, creating it if need be.
+        """Return the id of the price that stands for a pack or plan as it is in its policy version, made if need be.
 
-        Its lookup key is made of the pack's content: a pack of another price has another key, and so a price of its
-        own, while purchases made before keep theirs.
+        Its lookup key is made of the content: a pack of another price has another key, and so a price of its own,
+        while purchases made before keep theirs.
         """
         content = [purchase.pack, purchase.units, purchase.price_minor, purchase.currency]
+        if purchase.kind == PLAN:
+            content += [PLAN, purchase.valid_for or ""]
         lookup_key = f"{KEY}:{hashlib.sha256(canonical(content)).hexdigest()[:32]}"
         if lookup_key not in self._prices:
             self._prices[lookup_key] = self._find_price(lookup_key, purchase)
@@ -76,16 +81,18 @@ class Gateway:
             for found in prices.list({"lookup_keys": [lookup_key], "active": True}).data:
                 if (found.unit_amount, found.currency) == (purchase.price_minor, purchase.currency):
                     return str(found.id)
-            made = prices.create(
-                {
-                    "currency": purchase.currency,
-                    "unit_amount": purchase.price_minor,
-                    "lookup_key": lookup_key,
-                    "transfer_lookup_key": True,
-                    "product_data": {"name": f"{purchase.units} credits ({purchase.pack})"},
-                },
-                {"idempotency_key": f"{KEY}:price:{lookup_key}"},
-            )
+            asked: Any = {
+                "currency": purchase.currency,
+                "unit_amount": purchase.price_minor,
+                "lookup_key": lookup_key,
+                "transfer_lookup_key": True,
+                "product_data": {"name": f"{purchase.units} credits ({purchase.pack})"},
+            }
+            if purchase.kind == PLAN:
+                asked["product_data"] = {"name": purchase.pack}
+                asked["recurring"] = recurring(purchase.valid_for or "")
+                asked["metadata"] = {PLAN_KEY: purchase.pack}
+            made = prices.create(asked, {"idempotency_key": f"{KEY}:price:{lookup_key}"})
         return str(made.id)
 
     def create_session(
@@ -98,22 +105,24 @@ class Gateway:
         automatic_tax: bool,
     ) -> Json:
         """Create the Checkout Session of a purchase. `urls`: where the buyer goes on success, and on cancelling."""
-        metadata = {PURCHASE_KEY: purchase.id, KIND_KEY: "pack"}
+        metadata = {PURCHASE_KEY: purchase.id, KIND_KEY: purchase.kind}
+        named: Any = {"mode": "payment", "payment_intent_data": {"metadata": metadata}}
+        if purchase.kind == PLAN:
+            named = {"mode": "subscription", "subscription_data": {"metadata": metadata}}
+        asked: Any = {
+            **named,
+            "customer": customer,
+            "client_reference_id": purchase.id,
+            "metadata": metadata,
+            "line_items": [{"price": self.price(purchase), "quantity": 1}],
+            "success_url": urls[0],
+            "cancel_url": urls[1],
+            "allow_promotion_codes": promotion_codes,
+            "automatic_tax": {"enabled": automatic_tax},
+        }
         with _told():
             made = self._client.v1.checkout.sessions.create(
-                {
-                    "mode": "payment",
-                    "customer": customer,
-                    "client_reference_id": purchase.id,
-                    "metadata": metadata,
-                    "payment_intent_data": {"metadata": metadata},
-                    "line_items": [{"price": self.price(purchase), "quantity": 1}],
-                    "success_url": urls[0],
-                    "cancel_url": urls[1],
-                    "allow_promotion_codes": promotion_codes,
-                    "automatic_tax": {"enabled": automatic_tax},
-                },
-                {"idempotency_key": f"{KEY}:session:{purchase.id}"},
+                asked, {"idempotency_key": f"{KEY}:session:{purchase.id}"}
             )
         return _json(made)
 
@@ -142,6 +151,9 @@ class Gateway:
             "payment_intent": v1.payment_intents.retrieve,
             "refund": v1.refunds.retrieve,
             "dispute": v1.disputes.retrieve,
+            "subscription": v1.subscriptions.retrieve,
+            "invoice": v1.invoices.retrieve,
+            "invoice_payment": v1.invoice_payments.retrieve,
         }
         if kind not in by_kind:
             return None

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Final
 
 from billing.books import read_book, save_book
 from billing.payments import Purchase, draft_checkout
+from billing.plans import PLAN
 from billing.posting import post
 from billing.sql import Db
 from billing.stripe import inbox
 from billing.stripe.events import Event, Heard, heard_of, parsed, related
+from billing.stripe.plan_facts import PlanRules
 from billing.stripe.purchases import (
     Sale,
     add_sale,
@@ -51,14 +53,15 @@ class SellingMethods(Methods):
         self,
         account: str,
         *,
-        pack: str,
+        pack: str | None = None,
+        plan: str | None = None,
         success_url: str,
         cancel_url: str,
         currency: str | None = None,
         promotion_codes: bool = False,
         automatic_tax: bool = False,
     ) -> Checkout:
-        """Offer a pack to a buyer, and return the Checkout Session at whose `url` it can be paid.
+        """Offer a pack or a plan to a buyer, and return the Checkout Session at whose `url` it can be paid.
 
         The offer is written down before Stripe is asked: its units and its price stay what they are now, whatever
         becomes of the policy file. Each call is an offer of its own; those that nobody pays cost nothing. It talks to
@@ -66,24 +69,29 @@ class SellingMethods(Methods):
 
         Args:
             account: who buys.
-            pack: a pack of the policy file.
+            pack: a pack of the policy file: paid once.
+            plan: a plan of the policy file that has a price: a subscription. Exactly one of pack and plan.
             success_url: where the buyer goes after paying. The lot comes with Stripe's event, not with this visit.
             cancel_url: where the buyer goes who does not pay.
-            currency: one of the pack's; the default is the policy file's.
+            currency: one of its price's; the default is the policy file's.
             promotion_codes: whether the buyer may enter promotion codes of the Stripe account.
             automatic_tax: whether Stripe works out taxes.
 
         Raises:
-            InvalidRequest: there is no such pack, or not in that currency, or no Stripe key is configured.
+            InvalidRequest: there is no such pack or plan, or not in that currency, or the account has a subscription
+                already, or no Stripe key is configured.
             PaymentRefused: Stripe will not do it.
             PaymentUnavailable: Stripe cannot be reached; ask again.
         """
+        if (pack is None) == (plan is None):
+            raise InvalidRequest("checkout takes exactly one of pack= and plan=")
         gateway = self._gateway()
         urls = (
             text(success_url, "success_url", most=2000),
             text(cancel_url, "cancel_url", most=2000),
         )
-        purchase, book_id, customer = self._offer(name(account, "account"), pack, currency)
+        priced = self._pack_offer(pack, currency) if pack else self._plan_offer(plan, currency)
+        purchase, book_id, customer = self._offer(name(account, "account"), priced)
         if customer is None:
             customer = gateway.create_customer(purchase.id)
         made = gateway.create_session(
@@ -230,6 +238,10 @@ class SellingMethods(Methods):
             raise InvalidRequest(f"no Stripe key is configured: {HOW}")
         return self._stripe
 
+    @property
+    def _plan_rules(self) -> PlanRules:
+        return PlanRules(self.policies.plans, self.policies.past_due_grace)
+
     def _gateway(self) -> Gateway:
         settings = self._settings()
         if self._made_gateway is None:
@@ -238,15 +250,11 @@ class SellingMethods(Methods):
             self._made_gateway = Gateway(settings)
         return self._made_gateway
 
-    @retried
-    def _offer(
-        self, account: str, pack: str, currency: str | None
-    ) -> tuple[Purchase, int, str | None]:
-        """Write an offer down. Returns it with its book, and who its buyer is at Stripe where that is known."""
+    def _pack_offer(self, pack: str, currency: str | None) -> Purchase:
         policy_set = self.policies
         sold = policy_set.pack(name(pack, "pack"))
         price = sold.price_in(currency or policy_set.currency, policy_set.currency)
-        purchase = Purchase(
+        return Purchase(
             id=f"pu_{uuid.uuid4().hex}",
             pack=pack,
             units=sold.units,
@@ -256,10 +264,40 @@ class SellingMethods(Methods):
             valid_for=None if sold.valid_for is None else str(sold.valid_for),
             policy_version=policy_set.version,
         )
+
+    def _plan_offer(self, plan: str | None, currency: str | None) -> Purchase:
+        policy_set = self.policies
+        sold = policy_set.plan(name(plan, "plan"))
+        price = sold.price_in(currency or policy_set.currency)
+        if sold.price is None or price is None:
+            sold_in = (
+                "" if sold.price is None else f", but in {', '.join(sorted(sold.price.amounts))}"
+            )
+            raise InvalidRequest(
+                f"plan `{plan}` is not sold in `{currency or policy_set.currency}`{sold_in}: "
+                "a plan that is sold has a `price` such as {usd: 20.00, every: 1mo}"
+            )
+        return Purchase(
+            id=f"pu_{uuid.uuid4().hex}",
+            pack=str(plan),
+            units=0,
+            price_minor=price.minor,
+            currency=price.currency,
+            priority=0,
+            valid_for=str(sold.price.every),
+            policy_version=policy_set.version,
+            kind=PLAN,
+        )
+
+    @retried
+    def _offer(self, account: str, purchase: Purchase) -> tuple[Purchase, int, str | None]:
+        """Write an offer down. Returns it with its book, and who its buyer is at Stripe where that is known."""
         with self._db.writing() as db:
             book, now = lock_account(db, account, self._clock)
+            if purchase.kind == PLAN:
+                _refuse_second(account, sales_of(db, book.id))
             post(db, book, draft_checkout(purchase, now), now)
-            add_sale(db, book.id, "pack", purchase, now)
+            add_sale(db, book.id, purchase.kind, purchase, now)
             save_book(db, book)
             return purchase, book.id, customer_of(db, book.id)
 
@@ -324,7 +362,7 @@ class SellingMethods(Methods):
             payment = None
             if isinstance(meaning, Heard):
                 payment, stops = meaning.payment, self.policies.on_dispute == "stop_paid_use"
-                effect = hear(db, meaning, self._clock, stops_paid_use=stops)
+                effect = hear(db, meaning, self._clock, self._plan_rules, stops_paid_use=stops)
             elif meaning is None:
                 status, effect = "ignored", "not about a payment that we follow"
             else:
@@ -336,7 +374,7 @@ class SellingMethods(Methods):
     def _take_over(self, heard: Heard) -> str:
         with self._db.writing() as db:
             stops = self.policies.on_dispute == "stop_paid_use"
-            return hear(db, heard, self._clock, stops_paid_use=stops)
+            return hear(db, heard, self._clock, self._plan_rules, stops_paid_use=stops)
 
 
 def _of_this_account(payload: bytes, settings: StripeSettings) -> Event:
@@ -352,6 +390,19 @@ def _of_this_account(payload: bytes, settings: StripeSettings) -> Event:
     if event.account is not None:
         raise InvalidRequest(f"event `{event.id}` is of another Stripe account, `{event.account}`")
     return event
+
+
+def _refuse_second(account: str, sales: list[Sale]) -> None:
+    """Refuse a second subscription beside one that gives a plan.
+
+    Raises:
+        InvalidRequest: there is one.
+    """
+    given = next((sale.standing.plan for sale in sales if sale.standing.plan is not None), None)
+    if given is not None:
+        raise InvalidRequest(
+            f"account `{account}` has a subscription to `{given}`: change that in the customer portal"
+        )
 
 
 def _checked(letter: inbox.Letter | None, event_id: str) -> inbox.Letter:

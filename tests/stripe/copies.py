@@ -27,7 +27,9 @@ class Copies:
         """Offer the pack to somebody new, and return who, with the events of that purchase."""
         self.made += 1
         account, suffix = f"u{self.made}", f"x{self.made}"
-        offer, book_id, _ = self.shop.comptroller._offer(account, self.pack, None)
+        offer, book_id, _ = self.shop.comptroller._offer(
+            account, self.shop.comptroller._pack_offer(self.pack, None)
+        )
         session_id = f"{session}{suffix}"
         self.shop.comptroller._offered(offer.id, book_id, f"cus_{suffix}", session_id)
 

@@ -1,0 +1,120 @@
+"""What is known of subscriptions at Stripe comes to: which plan they give, and what their invoices pay.
+
+As with payments, each is a function of what is known, whatever order it was heard in. A subscription's status goes
+back and forth, so its latest snapshot counts, by the instant of its event. Two things are kept of earlier ones: which
+plans were paid for in a period, since a cheaper one takes its place only when that is over, and since when an invoice
+is past due.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from datetime import datetime
+from typing import NamedTuple
+
+from billing.payments import Payment
+from billing.plans import MICROS, Span, Standing
+from billing.stripe.facts import (
+    BILL,
+    HELD,
+    LATE,
+    SESSION,
+    SUBSCRIPTION,
+    Facts,
+    Item,
+    Terms,
+    payment_of,
+)
+from policies.instants import Length, from_micros
+
+GIVES = ("trialing", "active")
+
+
+class PlanRules(NamedTuple):
+    """What decides on plans besides Stripe: the plans that there are, and how long one stays that is past due."""
+
+    plans: Collection[str]
+    past_due_grace: Length
+
+
+def standing_of(
+    facts: Facts, item: str, rules: PlanRules, before: str | None, now: datetime
+) -> Standing:
+    """Return what a subscription gives its account now. `item`: the plan that was offered; `before`: the account's."""
+    latest = next(iter(facts.get(SUBSCRIPTION, {}).values()), None)
+    if latest is None:
+        return Standing(before=before)
+    named = _plan(latest["plan"], item, rules)
+    status, invoice = latest["status"], latest["invoice"]
+    if status == "past_due" and _paid(facts, invoice):
+        status = "active"
+    if status == "past_due":
+        late = facts.get(LATE, {}).get(invoice or "")
+        since = latest["at"] if late is None else late["at"]
+        until = rules.past_due_grace.after(from_micros(since * MICROS))
+        if now < until:
+            plan = _held(facts, latest, item, rules) or named
+            return Standing(plan, until, before=before)
+    elif status in GIVES:
+        ends, held = latest["end"], _held(facts, latest, item, rules)
+        if held is not None and held != named and now < from_micros(ends * MICROS):
+            return Standing(held, from_micros(ends * MICROS), named, before)
+        return Standing(named, before=before)
+    return Standing(before=before)
+
+
+def _held(facts: Facts, latest: Item, item: str, rules: PlanRules) -> str | None:
+    """Return the dearest plan that was given in the present period: a cheaper one waits for its end."""
+    held = [
+        (each["price"], each["plan"] == latest["plan"], each["plan"])
+        for each in facts.get(HELD, {}).values()
+        if each["start"] == latest["start"] and each["of"] == latest["id"]
+    ]
+    return _plan(max(held)[2], item, rules) if held else None
+
+
+def _plan(named: str, item: str, rules: PlanRules) -> str:
+    """Return the plan that a price stands for: what was offered, where it names none that there is."""
+    return named if named in rules.plans else item
+
+
+def _paid(facts: Facts, invoice: str | None) -> bool:
+    bill = facts.get(BILL, {}).get(invoice or "")
+    return bill is not None and bill["status"] == "paid"
+
+
+def paid_by(bill_id: str, bill: Item, of_payment: Facts, *, stops_paid_use: bool) -> Payment:
+    """Return what the payment of an invoice has come to. `of_payment`: what is known of its PaymentIntent."""
+    if bill["status"] != "paid":
+        return Payment()
+    paid = {"status": "paid", "subtotal": bill["total"], **bill}
+    facts: Facts = {**of_payment, SESSION: {bill_id: paid}}
+    terms = Terms(bill["total"], bill["currency"])
+    return payment_of(facts, terms, stops_paid_use=stops_paid_use)
+
+
+def spans_of(bill: Item, facts: Facts, item: str, rules: PlanRules) -> tuple[Span, ...]:
+    """Return what an invoice bills by period, without tax and discounts, and for which plan."""
+    if bill["status"] != "paid":
+        return ()
+    plans = {each["id"]: each["plan"] for each in facts.get(HELD, {}).values()}
+    spans = [
+        Span(amount, start, end, _plan(plans.get(price or "", ""), item, rules))
+        for amount, start, end, price in bill["lines"]
+    ]
+    amounts = list(_net([span.amount_minor for span in spans], bill["net"]))
+    both = zip(spans, amounts, strict=True)
+    return tuple(sorted(span._replace(amount_minor=amount) for span, amount in both if amount))
+
+
+def _net(amounts: list[int], net: int) -> Iterator[int]:
+    """Yield amounts that add up to `net`: discounts come off those that bill something, in proportion."""
+    off, whole = sum(amounts) - net, sum(amount for amount in amounts if amount > 0)
+    passed = 0
+    for amount in amounts:
+        if amount <= 0 or not whole:
+            yield amount
+            continue
+        before = off * passed // whole
+        passed += amount
+        yield amount - (off * passed // whole - before)
