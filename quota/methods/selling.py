@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -32,6 +31,7 @@ from quota.accounts import lock_account
 from quota.ask import name, text
 from quota.methods.base import HostSession, Methods
 from quota.methods.retried import retried
+from quota.offers import offer_of, refuse_second
 from quota.payments import hear
 from quota.records import account_name
 from quota.sales import Checkout, PurchaseView, StripeOutcome, viewed
@@ -83,15 +83,13 @@ class SellingMethods(Methods):
             PaymentRefused: Stripe will not do it.
             PaymentUnavailable: Stripe cannot be reached; ask again.
         """
-        if (pack is None) == (plan is None):
-            raise InvalidRequest("checkout takes exactly one of pack= and plan=")
+        offer = offer_of(self.policies, pack=pack, plan=plan, currency=currency)
         gateway = self._gateway()
         urls = (
             text(success_url, "success_url", most=2000),
             text(cancel_url, "cancel_url", most=2000),
         )
-        priced = self._pack_offer(pack, currency) if pack else self._plan_offer(plan, currency)
-        purchase, book_id, customer = self._offer(name(account, "account"), priced)
+        purchase, book_id, customer = self._offer(name(account, "account"), offer)
         if customer is None:
             customer = gateway.create_customer(purchase.id)
         made = gateway.create_session(
@@ -250,52 +248,13 @@ class SellingMethods(Methods):
             self._made_gateway = Gateway(settings)
         return self._made_gateway
 
-    def _pack_offer(self, pack: str, currency: str | None) -> Purchase:
-        policy_set = self.policies
-        sold = policy_set.pack(name(pack, "pack"))
-        price = sold.price_in(currency or policy_set.currency, policy_set.currency)
-        return Purchase(
-            id=f"pu_{uuid.uuid4().hex}",
-            pack=pack,
-            units=sold.units,
-            price_minor=price.minor,
-            currency=price.currency,
-            priority=sold.priority,
-            valid_for=None if sold.valid_for is None else str(sold.valid_for),
-            policy_version=policy_set.version,
-        )
-
-    def _plan_offer(self, plan: str | None, currency: str | None) -> Purchase:
-        policy_set = self.policies
-        sold = policy_set.plan(name(plan, "plan"))
-        price = sold.price_in(currency or policy_set.currency)
-        if sold.price is None or price is None:
-            sold_in = (
-                "" if sold.price is None else f", but in {', '.join(sorted(sold.price.amounts))}"
-            )
-            raise InvalidRequest(
-                f"plan `{plan}` is not sold in `{currency or policy_set.currency}`{sold_in}: "
-                "a plan that is sold has a `price` such as {usd: 20.00, every: 1mo}"
-            )
-        return Purchase(
-            id=f"pu_{uuid.uuid4().hex}",
-            pack=str(plan),
-            units=0,
-            price_minor=price.minor,
-            currency=price.currency,
-            priority=0,
-            valid_for=str(sold.price.every),
-            policy_version=policy_set.version,
-            kind=PLAN,
-        )
-
     @retried
     def _offer(self, account: str, purchase: Purchase) -> tuple[Purchase, int, str | None]:
         """Write an offer down. Returns it with its book, and who its buyer is at Stripe where that is known."""
         with self._db.writing() as db:
             book, now = lock_account(db, account, self._clock)
             if purchase.kind == PLAN:
-                _refuse_second(account, sales_of(db, book.id))
+                refuse_second(account, sales_of(db, book.id))
             post(db, book, draft_checkout(purchase, now), now)
             add_sale(db, book.id, purchase.kind, purchase, now)
             save_book(db, book)
@@ -390,19 +349,6 @@ def _of_this_account(payload: bytes, settings: StripeSettings) -> Event:
     if event.account is not None:
         raise InvalidRequest(f"event `{event.id}` is of another Stripe account, `{event.account}`")
     return event
-
-
-def _refuse_second(account: str, sales: list[Sale]) -> None:
-    """Refuse a second subscription beside one that gives a plan.
-
-    Raises:
-        InvalidRequest: there is one.
-    """
-    given = next((sale.standing.plan for sale in sales if sale.standing.plan is not None), None)
-    if given is not None:
-        raise InvalidRequest(
-            f"account `{account}` has a subscription to `{given}`: change that in the customer portal"
-        )
 
 
 def _checked(letter: inbox.Letter | None, event_id: str) -> inbox.Letter:
