@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Final
 
 from billing.books import BookState, lock_book_by_id, save_book
+from billing.payments import Payment
 from billing.plans import Invoice, changed_plan, draft_invoice, draft_subscription
 from billing.posting import post
 from billing.sql import Db
 from billing.stripe.events import Heard
 from billing.stripe.facts import BILL, PAID_BY, Facts, Item, problem_of
 from billing.stripe.plan_facts import PlanRules, paid_by, spans_of, standing_of
-from billing.stripe.plan_rows import add_invoice, invoice_payments, link_invoice, save_invoice
+from billing.stripe.plan_rows import (
+    add_invoice,
+    invoice_payments,
+    link_invoice,
+    load_invoices,
+    save_invoice,
+)
 from billing.stripe.purchases import Sale, keep_customer, known_of, learn, load_sale
 from quota import accounts
 from quota.clock import Clock
@@ -20,6 +28,8 @@ from quota.dues import post_dues
 from quota.plan_dues import PlansInHand, save_standing
 
 NOTHING_NEW = "nothing new"
+_ANY: Final = ("paid", "disputed", "stops_paid_use")
+_SUMMED: Final = tuple(name for name in Payment.__slots__ if name not in _ANY)
 
 
 def link_invoices(db: Db, sale: Sale, heard: Heard) -> None:
@@ -147,3 +157,28 @@ def _changes(before: Invoice, now: Invoice) -> Iterator[str]:
         amount = getattr(now.payment, name)
         if amount != getattr(before.payment, name):
             yield f"{what}: {amount} {now.currency} (minor units)"
+
+
+def paid_for(db: Db, sale: Sale) -> Payment:
+    """Return what all invoices of a subscription have come to."""
+    of_sale = [
+        each for each in load_invoices(db, sale.book_id).values() if each.purchase == sale.id
+    ]
+    payments = [each.payment for each in of_sale]
+    sums = {name: sum(getattr(each, name) for each in payments) for name in _SUMMED}
+    flags = {name: any(getattr(each, name) for each in payments) for name in _ANY}
+    return Payment(**sums, **flags)
+
+
+def refundable(db: Db, sale: Sale) -> tuple[str, int] | None:
+    """Return the PaymentIntent of the latest invoice of which something is left to refund, and how much that is."""
+    paid_with = dict(invoice_payments(db, sale.book_id))
+    of_sale = [
+        each for each in load_invoices(db, sale.book_id).values() if each.purchase == sale.id
+    ]
+    for invoice in sorted(of_sale, key=lambda each: (each.ends, each.id), reverse=True):
+        state, intent = invoice.payment, paid_with.get(invoice.id)
+        left = state.total_minor - state.refunded_minor - state.lost_minor
+        if intent is not None and left > 0:
+            return intent, left
+    return None

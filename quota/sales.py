@@ -39,7 +39,8 @@ class PurchaseView:
     """A purchase and what has become of it. Money in minor units of `currency`, tax included where there is any.
 
     `status`: pending, paid, failed (nothing will be paid any more), or quarantined: what was paid is not what was
-    offered, and `problem` says how. `lot_id`: what it brought. `disputed`: whether the payment is disputed now.
+    offered, and `problem` says how. `kind`: what was sold; of a plan, `pack` is its name, `payment` its subscription,
+    and the money is that of all its invoices. `lot_id`: what it brought. `disputed`: whether the payment is disputed now.
     """
 
     id: str
@@ -60,6 +61,7 @@ class PurchaseView:
     lost_minor: int
     fee_minor: int
     disputed: bool
+    kind: str = "pack"
 
 
 def viewed(sale: Sale, account: str, facts: Facts) -> PurchaseView:
@@ -84,6 +86,7 @@ def viewed(sale: Sale, account: str, facts: Facts) -> PurchaseView:
         lost_minor=state.lost_minor,
         fee_minor=state.fee_minor,
         disputed=state.disputed,
+        kind=sale.kind,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from billing.books import read_book, save_book
@@ -33,6 +34,7 @@ from quota.methods.base import HostSession, Methods
 from quota.methods.retried import retried
 from quota.offers import offer_of, refuse_second
 from quota.payments import hear
+from quota.plans import paid_for, refundable
 from quota.records import account_name
 from quota.sales import Checkout, PurchaseView, StripeOutcome, viewed
 
@@ -156,8 +158,9 @@ class SellingMethods(Methods):
     ) -> PurchaseView:
         """Refund a purchase through Stripe, in part or what is left of it, and take its units back.
 
-        As one made in Stripe's dashboard does: units that are unused are revoked, for a part in proportion to the
-        money, rounded down. Asking again with the same key never refunds twice.
+        Of a plan, the latest invoice of which something is left; the subscription itself goes on. As one made in
+        Stripe's dashboard does: units that are unused are revoked, for a part in proportion to the money, rounded
+        down. Asking again with the same key never refunds twice.
 
         Args:
             purchase_id: what `checkout` said.
@@ -176,14 +179,14 @@ class SellingMethods(Methods):
             raise InvalidRequest(
                 f"purchase `{purchase_id}` is {found.status}: nothing was paid for it"
             )
-        left = found.total_minor - found.refunded_minor - found.lost_minor
+        payment, left = self._left_of(found)
         amount = left if amount_minor is None else whole(amount_minor, "amount_minor")
         if not 0 < amount <= left:
             raise InvalidRequest(
                 f"{left} {found.currency} (minor units) of purchase `{purchase_id}` are left to refund"
             )
         known_by = key or f"{found.refunded_minor}+{amount}"
-        made = gateway.create_refund(found.payment, amount, f"{purchase_id}:{known_by}")
+        made = gateway.create_refund(payment, amount, f"{purchase_id}:{known_by}")
         heard = heard_of(made, "refund.created", int(self._clock().timestamp()))
         if heard is not None:
             self._take_over(heard)
@@ -230,6 +233,15 @@ class SellingMethods(Methods):
         return gateway.portal(customer, text(return_url, "return_url", most=2000))
 
     # --- what these are made of -------------------------------------------------------------
+
+    def _left_of(self, found: PurchaseView) -> tuple[str, int]:
+        """Return what a refund refunds: a payment, and what of it is left, in minor units."""
+        left = found.total_minor - found.refunded_minor - found.lost_minor
+        if found.kind == PLAN:
+            with self._db.reading() as db:
+                sale = load_sale(db, found.id)
+                return (None if sale is None else refundable(db, sale)) or ("", 0)
+        return found.payment or "", left
 
     def _settings(self) -> StripeSettings:
         if self._stripe is None:
@@ -358,4 +370,7 @@ def _checked(letter: inbox.Letter | None, event_id: str) -> inbox.Letter:
 
 
 def _view(db: Db, sale: Sale, account: str) -> PurchaseView:
-    return viewed(sale, account, known_of(db, (sale.session_id, sale.payment)))
+    facts = known_of(db, (sale.session_id, sale.payment))
+    if sale.kind == PLAN:
+        sale = replace(sale, state=paid_for(db, sale))
+    return viewed(sale, account, facts)

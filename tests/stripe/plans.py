@@ -43,8 +43,8 @@ class Subscribers:
 
     def subscribed(self, plan: str = "pro", account: str = "ann", **paid: Any) -> str:
         """Subscribe, and hear of it. Returns the subscription."""
-        options = {"automatic_tax": True} if "tax" in paid else {}
-        checkout = self.shop.comptroller.checkout(account, plan=plan, **URLS, **options)
+        taxed = "tax" in paid
+        checkout = self.shop.comptroller.checkout(account, plan=plan, automatic_tax=taxed, **URLS)
         self.stripe.pay(checkout.session_id, **paid)
         self.shop.hear()
         return str(self.stripe.every("subscription")[-1]["id"])

@@ -256,6 +256,23 @@ def test_a_refund_of_what_was_earned_is_returned_and_no_revenue_is_undone(shop, 
     assert "stripe_clearing:usd" not in ledger
 
 
+def test_our_own_refund_is_of_the_latest_invoice(shop, people):
+    subscription = people.subscribed("pro")
+    shop.clock.set(RENEWAL)
+    shop.stripe.renew(subscription)
+    shop.hear()
+    (bought,) = shop.comptroller.purchases("ann")
+    assert (bought.kind, bought.total_minor, bought.payment) == ("plan", 6000, subscription)
+    with pytest.raises(InvalidRequest, match=r"3000 usd \(minor units\) of purchase .* are left"):
+        shop.comptroller.refund(bought.id, 3001)
+    refunded = shop.comptroller.refund(bought.id, 1200)
+    assert refunded.refunded_minor == 1200
+    shop.clock.set(datetime(2026, 4, 1, tzinfo=UTC))
+    assert people.earned(BEGIN, shop.clock()) == 6000 - 1200
+    told = {each.type: each.effect for each in shop.hear()}
+    assert told["refund.created"] == "nothing new"
+
+
 def test_a_lost_dispute_of_what_was_earned_is_a_loss(shop, people):
     people.subscribed("pro")
     shop.clock.set(datetime(2026, 2, 14, 12, tzinfo=UTC))
