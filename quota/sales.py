@@ -40,7 +40,7 @@ class PurchaseView:
 
     `status`: pending, paid, failed (nothing will be paid any more), or quarantined: what was paid is not what was
     offered, and `problem` says how. `kind`: what was sold; of a plan, `pack` is its name, `payment` its subscription,
-    and the money is that of all its invoices. `lot_id`: what it brought. `disputed`: whether the payment is disputed now.
+    and the money is that of all its invoices. `lot_id`: what it brought. `disputed`: whether a payment is disputed now.
     """
 
     id: str
