@@ -16,7 +16,7 @@ import stripe
 from billing.book import canonical
 from billing.payments import Purchase
 from billing.plans import PLAN
-from billing.stripe.events import KIND_KEY, PURCHASE_KEY
+from billing.stripe.events import KIND_KEY, PURCHASE_KEY, TOP_UP
 from billing.stripe.plan_events import PLAN_KEY
 from billing.stripe.plan_prices import recurring
 from billing.stripe.settings import StripeSettings
@@ -103,10 +103,14 @@ class Gateway:
         *,
         promotion_codes: bool,
         automatic_tax: bool,
+        save_card: bool,
     ) -> Json:
         """Create the Checkout Session of a purchase. `urls`: where the buyer goes on success, and on cancelling."""
         metadata = {PURCHASE_KEY: purchase.id, KIND_KEY: purchase.kind}
-        named: Any = {"mode": "payment", "payment_intent_data": {"metadata": metadata}}
+        payment: Any = {"metadata": metadata}
+        if save_card:
+            payment["setup_future_usage"] = "off_session"
+        named: Any = {"mode": "payment", "payment_intent_data": payment}
         if purchase.kind == PLAN:
             named = {"mode": "subscription", "subscription_data": {"metadata": metadata}}
         asked: Any = {
@@ -125,6 +129,37 @@ class Gateway:
                 asked, {"idempotency_key": f"{KEY}:session:{purchase.id}"}
             )
         return _json(made)
+
+    def create_payment(self, purchase: Purchase, customer: str) -> Json:
+        """Pay for a purchase with the customer's card, without anybody there.
+
+        Raises:
+            PaymentRefused: there is no card, or it is declined, or its bank asks for the buyer (`code` says which).
+        """
+        with _told():
+            made = self._client.v1.payment_intents.create(
+                {
+                    "amount": purchase.price_minor,
+                    "currency": purchase.currency,
+                    "customer": customer,
+                    "payment_method": self._card_of(customer),
+                    "off_session": True,
+                    "confirm": True,
+                    "metadata": {PURCHASE_KEY: purchase.id, KIND_KEY: TOP_UP},
+                },
+                {"idempotency_key": f"{KEY}:top_up:{purchase.id}"},
+            )
+        return _json(made)
+
+    def _card_of(self, customer: str) -> str:
+        v1 = self._client.v1
+        settings = v1.customers.retrieve(customer).invoice_settings
+        default = None if settings is None else settings.default_payment_method
+        if default is not None:
+            return default if isinstance(default, str) else default.id
+        for card in v1.customers.payment_methods.list(customer, {"type": "card", "limit": 1}).data:
+            return card.id
+        raise PaymentRefused("the customer has no card at Stripe", code="no_payment_method")
 
     def create_refund(self, payment: str, amount_minor: int | None, key: str) -> Json:
         """Refund a payment, in part or what is left of it. `key`: what the refund is known by."""

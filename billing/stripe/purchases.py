@@ -120,13 +120,13 @@ class Sale:
         return Terms(self.price_minor, self.currency)
 
 
-def add_sale(db: Db, book_id: int, kind: str, purchase: Purchase, at: datetime) -> None:
+def add_sale(db: Db, book_id: int, purchase: Purchase, at: datetime) -> None:
     """Write down an offer, before Stripe is asked for anything."""
     db.run(
         _INSERT,
         id=purchase.id,
         book_id=book_id,
-        kind=kind,
+        kind=purchase.kind,
         item=purchase.pack,
         units=purchase.units,
         price_minor=purchase.price_minor,

@@ -18,7 +18,7 @@ from billing.verify import LedgerAudit
 from policies.errors import ComptrollerError
 from quota.audit.ends import check_attempt, check_end, check_late, check_renewal
 from quota.audit.grants import check_grant
-from quota.audit.payments import check_checkout, check_payment
+from quota.audit.payments import check_checkout, check_payment, check_top_up
 from quota.audit.plans import (
     check_invoice,
     check_plan,
@@ -54,6 +54,7 @@ CHECKS: Final[dict[str, Check]] = {
     "refund": check_refund,
     "checkout": check_checkout,
     "payment": check_payment,
+    "top_up": check_top_up,
     "lot_expiry": check_lot_expiry,
     INVOICE: check_invoice,
     RECOGNISED: check_recognised,

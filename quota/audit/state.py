@@ -17,6 +17,7 @@ from billing.draft import Draft
 from billing.entries import LINE_FIELDS, Entry, instant_of, parsed, values_of
 from billing.plans import Invoice
 from billing.sql import Db
+from billing.stripe.top_ups import TopUp
 from billing.verify import LedgerAudit
 from policies.policy_set import PolicySet
 from policies.request import Circumstances
@@ -118,6 +119,7 @@ class BookAudit:
         """Purchases by their id, as quota.audit.payments keeps them."""
         self.invoices: dict[str, Invoice] = {}
         """Invoices of plans by their id, as quota.audit.plans keeps them."""
+        self.top_up: tuple[TopUp, int] | None = None
         self.usage = Usage()
         self.open: dict[int, OpenHold] = {}
         self.open_by_member: Counter[str] = Counter()

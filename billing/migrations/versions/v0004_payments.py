@@ -61,6 +61,7 @@ def upgrade() -> None:
         _create_indexes()
     _create_purchases()
     _create_plan_invoices()
+    _create_top_ups()
     _create_events()
 
 
@@ -234,6 +235,21 @@ def _create_plan_invoices() -> None:
         sa.CheckConstraint("revision >= 0 AND revoked_minor >= 0"),
     )
     op.create_index("comptroller_plan_invoice_book", "comptroller_plan_invoice", ["book_id"])
+
+
+def _create_top_ups() -> None:
+    """Who has opted in to automatic top-ups."""
+    op.create_table(
+        "comptroller_top_up",
+        whole("book_id"),
+        words("pack"),
+        whole("below_units"),
+        whole("cap_minor"),
+        words("currency"),
+        words("off", null=True),
+        sa.PrimaryKeyConstraint("book_id"),
+        sa.CheckConstraint("below_units > 0 AND cap_minor >= 0"),
+    )
 
 
 def _create_events() -> None:
