@@ -122,7 +122,7 @@ def _stand(
     """Post what the subscription gives its account, where that has changed."""
     now, was = max(clock(), book.at), sale.standing
     problem = problem_of(facts, sale.terms)
-    before = was.before if was.plan is not None or was.until is not None else book.plan
+    before = _former(book, plans, sale) if was.plan is None else was.before
     standing = standing_of({} if problem else facts, sale.item, rules, before, now)
     if standing.plan is None and was.plan is None:
         standing = replace(standing, before=was.before)
@@ -141,6 +141,18 @@ def _stand(
         accounts.change_plan(db, book, plan, now)
     if standing.until is not None:
         yield f"until {standing.until.isoformat()}"
+
+
+def _former(book: BookState, plans: PlansInHand, sale: Sale) -> str | None:
+    """Return the plan that an account has again when a subscription that begins now ends.
+
+    Not that of another subscription, which may end before.
+    """
+    for other in plans.sales.values():
+        given = other.standing.plan
+        if other.id != sale.id and given is not None and given == book.plan:
+            return other.standing.before
+    return book.plan
 
 
 def _changes(before: Invoice, now: Invoice) -> Iterator[str]:

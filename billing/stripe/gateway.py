@@ -77,9 +77,12 @@ class Gateway:
 
     def _find_price(self, lookup_key: str, purchase: Purchase) -> str:
         prices = self._client.v1.prices
+        every = recurring(purchase.valid_for or "") if purchase.kind == PLAN else None
+        period = None if every is None else (every["interval"], every["interval_count"])
         with _told():
             for found in prices.list({"lookup_keys": [lookup_key], "active": True}).data:
-                if (found.unit_amount, found.currency) == (purchase.price_minor, purchase.currency):
+                said = found.unit_amount, found.currency, found.recurring and _period(found.recurring)
+                if said == (purchase.price_minor, purchase.currency, period):
                     return str(found.id)
             asked: Any = {
                 "currency": purchase.currency,
@@ -88,9 +91,9 @@ class Gateway:
                 "transfer_lookup_key": True,
                 "product_data": {"name": f"{purchase.units} credits ({purchase.pack})"},
             }
-            if purchase.kind == PLAN:
+            if every is not None:
                 asked["product_data"] = {"name": purchase.pack}
-                asked["recurring"] = recurring(purchase.valid_for or "")
+                asked["recurring"] = every
                 asked["metadata"] = {PLAN_KEY: purchase.pack}
             made = prices.create(asked, {"idempotency_key": f"{KEY}:price:{lookup_key}"})
         return str(made.id)
@@ -194,6 +197,10 @@ class Gateway:
             return None
         with _told():
             return _json(by_kind[kind](object_id))
+
+
+def _period(every: Any) -> tuple[str, int]:
+    return str(every.interval), int(every.interval_count)
 
 
 @contextmanager

@@ -49,8 +49,9 @@ def standing_of(
     if status == "past_due" and _paid(facts, invoice):
         status = "active"
     if status == "past_due":
-        late = facts.get(LATE, {}).get(invoice or "")
-        since = latest["at"] if late is None else late["at"]
+        # Since the first invoice that is still not paid: who never pays has one grace, not one a month.
+        lates = facts.get(LATE, {}).items()
+        since = min((late["at"] for key, late in lates if not _paid(facts, key)), default=latest["at"])
         until = rules.past_due_grace.after(from_micros(since * MICROS))
         if now < until:
             plan = _held(facts, latest, item, rules) or named

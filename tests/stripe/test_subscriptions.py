@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from billing.stripe.signature import sign
 from policies.errors import InvalidRequest
 from tests.stripe.plans import POLICIES, Subscribers
 from tests.stripe.shop import URLS, Shop, opened
@@ -304,3 +305,102 @@ def test_a_plan_has_a_margin(shop, people):
     cost = row.gpu_micro_usd
     assert (row.key["plan"], cost > 0) == ("pro", True)
     assert row.margin_micro_usd == 30_000_000 - cost
+
+
+def test_who_never_pays_has_one_grace_and_not_one_a_month(shop, people):
+    subscription = people.subscribed("pro")
+    shop.clock.set(RENEWAL)
+    shop.stripe.fail_renewal(subscription)
+    shop.hear()
+    shop.clock.set(datetime(2026, 3, 31, 12, tzinfo=UTC))
+    assert people.plan() == "standard"
+    shop.stripe.fail_renewal(subscription)
+    shop.hear()
+    assert people.plan() == "standard"
+
+
+def test_a_renewal_that_is_paid_within_its_grace_changes_nothing(shop, people):
+    subscription = people.subscribed("pro")
+    shop.clock.set(RENEWAL)
+    invoice = shop.stripe.fail_renewal(subscription)
+    shop.hear()
+    shop.clock.advance(days=3)
+    shop.stripe.retry(invoice)
+    shop.hear()
+    shop.clock.advance(days=10)
+    assert people.plan() == "pro"
+
+
+def test_who_thinks_again_before_the_period_ends_keeps_the_plan(shop, people):
+    subscription = people.subscribed("pro")
+    shop.stripe.cancel(subscription, at_period_end=True)
+    shop.stripe.resume(subscription)
+    shop.clock.set(RENEWAL)
+    assert shop.stripe.renew(subscription) is not None
+    shop.hear()
+    assert people.plan() == "pro"
+
+
+def test_a_plan_is_one_recurring_price_at_stripe_that_names_it(shop, people):
+    people.subscribed("pro")
+    first = shop.stripe.every("price")
+    shop.comptroller.checkout("bob", plan="pro", **URLS)
+    assert len(shop.stripe.every("price")) == len(first)
+    (price,) = first
+    assert (price["unit_amount"], price["recurring"]["interval"]) == (3000, "month")
+    assert price["metadata"] == {"comptroller_plan": "pro"}
+
+
+def test_a_promotion_is_no_revenue(shop, people):
+    coupon = shop.stripe.client().v1.coupons.create({"percent_off": 50, "duration": "once"})
+    code = {"promotion": {"type": "coupon", "coupon": coupon.id}, "code": "HALF"}
+    shop.stripe.client().v1.promotion_codes.create(code)
+    checkout = shop.comptroller.checkout("ann", plan="pro", promotion_codes=True, **URLS)
+    shop.stripe.pay(checkout.session_id, promotion_code="HALF")
+    shop.hear()
+    assert people.plan() == "pro"
+    shop.clock.set(datetime(2026, 3, 1, tzinfo=UTC))
+    assert people.earned(BEGIN, shop.clock()) == 1500
+    assert people.deferred() == 0
+
+
+def test_the_statement_tells_of_the_plan_and_of_each_day(shop, people):
+    people.subscribed("pro")
+    shop.clock.advance(days=2)
+    statement = shop.comptroller.statement("ann", BEGIN, shop.clock() + timedelta(days=1))
+    assert statement.check.ok, statement.check.problems
+    told = [(line.what, line.plan or line.detail) for line in statement.lines]
+    assert ("plan", "pro") in told
+    assert [what for what, _ in told].count("recognised") == 2
+    assert statement.totals.sold_minor == {"usd": 3000}
+
+
+def test_a_subscription_of_somebody_else_at_stripe_is_ignored(shop, people):
+    client = shop.stripe.client()
+    customer = client.v1.customers.create({"email": "else@example.com"})
+    shop.stripe.add_card(customer.id)
+    price = people.price_of("pro")
+    client.v1.subscriptions.create({"customer": customer.id, "items": [{"price": price}]})
+    outcomes = {each.type: each.status for each in shop.hear()}
+    assert outcomes["customer.subscription.created"] == "ignored"
+    assert outcomes["invoice.paid"] == "ignored"
+
+
+def test_a_subscription_that_is_not_what_we_offered_gives_no_plan(shop, people):
+    checkout = shop.comptroller.checkout("ann", plan="pro", **URLS)
+    shop.stripe.pay(checkout.session_id)
+    changed = []
+    for delivery in list(shop.stripe.deliveries()):
+        payload = delivery.payload.replace(b'"amount_subtotal":3000', b'"amount_subtotal":1')
+        payload = payload.replace(b'"amount_subtotal": 3000', b'"amount_subtotal": 1')
+        changed.append(payload != delivery.payload)
+        now = int(shop.clock().timestamp())
+        shop.comptroller.handle_stripe_event(
+            payload, sign(payload, shop.stripe.webhook_secret, now)
+        )
+    assert any(changed)
+    (bought,) = shop.comptroller.purchases("ann")
+    assert (bought.status, people.plan()) == ("quarantined", "standard")
+    assert "the offer was 3000 usd" in (bought.problem or "")
+    # What was paid is on the books all the same: it is to be earned or given back.
+    assert people.deferred() == 3000
