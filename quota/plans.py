@@ -62,15 +62,15 @@ def bring_plan_up(
     """
     sale = load_sale(db, purchase_id)
     book = None if sale is None else lock_book_by_id(db, sale.book_id)
-    sale = load_sale(db, purchase_id)  # as it is under the lock
-    if sale is None or book is None:
+    if book is None:
         raise LookupError(f"there is no purchase `{purchase_id}`")
     now = max(clock(), book.at)
     post_dues(db, book, now)
     if customer is not None:
         keep_customer(db, book.id, customer)
-    facts = known_of(db, (sale.session_id, sale.payment))
     before, plans = book.seq, PlansInHand(db, book)
+    sale = plans.sales[purchase_id]  # as it is under the lock, after what was due
+    facts = known_of(db, (sale.session_id, sale.payment))
     paid_with = dict(invoice_payments(db, book.id))
     done: list[str] = []
     for identity, bill in sorted(facts.get(BILL, {}).items()):

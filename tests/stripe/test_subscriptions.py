@@ -66,7 +66,7 @@ def test_what_is_paid_is_earned_day_by_day_and_to_the_cent(shop, people):
     assert people.deferred() == 0
 
 
-def test_when_a_sweep_runs_changes_no_figure_of_a_day(shop, people):
+def test_guarantee_dues_first_when_a_sweep_runs_changes_no_figure_of_a_plans_day(shop, people):
     people.subscribed("pro")
     days = [BEGIN.replace(hour=0) + timedelta(days=number) for number in range(29)]
     shop.clock.set(datetime(2026, 2, 10, 9, tzinfo=UTC))
