@@ -31,7 +31,7 @@ from quota.clock import Clock
 from quota.dues import post_dues
 from quota.ids import lot_id
 from quota.lot_rows import load_lot
-from quota.plans import bring_plan_up, link_invoices
+from quota.plans import bring_plan_up, lock_payments
 
 WAITING = "kept until its purchase is known"
 NOTHING_NEW = "nothing new"
@@ -53,7 +53,7 @@ def hear(db: Db, heard: Heard, clock: Clock, rules: PlanRules, *, stops_paid_use
         # Who hears of the payment meanwhile finds no purchase for it yet: only under its lock is all of it seen.
         learn(db, heard.intent, {})
     if sale.kind == PLAN:
-        link_invoices(db, sale, heard)
+        lock_payments(db, heard)
         return bring_plan_up(
             db, sale.id, clock, heard.customer, rules, stops_paid_use=stops_paid_use
         )

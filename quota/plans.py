@@ -32,19 +32,17 @@ _ANY: Final = ("paid", "disputed", "stops_paid_use")
 _SUMMED: Final = tuple(name for name in Payment.__slots__ if name not in _ANY)
 
 
-def link_invoices(db: Db, sale: Sale, heard: Heard) -> None:
-    """Make rows of invoices that were heard of, and link them with what has paid them, before the book is locked.
+def lock_payments(db: Db, heard: Heard) -> None:
+    """Lock what is known of the payments that what was heard may link with invoices, before the book is locked.
 
     Who hears meanwhile of a payment finds no invoice for it yet: only under the locks of both is all of it seen.
     """
     bills = heard.facts.get(BILL, {})
-    for identity, bill in bills.items():
+    for identity in bills:
         learn(db, identity, {})
-        add_invoice(db, sale.book_id, Invoice(identity, sale.id, bill["currency"]))
     for identity in (*bills, *([heard.payment] if PAID_BY in heard.facts else [])):
         for intent in known_of(db, (identity,)).get(PAID_BY, {}):
             learn(db, intent, {})
-            link_invoice(db, identity, intent)
 
 
 def bring_plan_up(
@@ -71,7 +69,7 @@ def bring_plan_up(
     before, plans = book.seq, PlansInHand(db, book)
     sale = plans.sales[purchase_id]  # as it is under the lock, after what was due
     facts = known_of(db, (sale.session_id, sale.payment))
-    paid_with = dict(invoice_payments(db, book.id))
+    paid_with = _linked(db, sale, facts)
     done: list[str] = []
     for identity, bill in sorted(facts.get(BILL, {}).items()):
         known = plans.invoices.get(identity, Invoice(identity, sale.id, bill["currency"]))
@@ -90,6 +88,20 @@ def bring_plan_up(
         plans.set_due(now)
     save_book(db, book)
     return ", ".join(done) or NOTHING_NEW
+
+
+def _linked(db: Db, sale: Sale, facts: Facts) -> dict[str, str | None]:
+    """Make rows of the invoices that were heard of, and link them with what has paid them. Returns that."""
+    paid_with = dict(invoice_payments(db, sale.book_id))
+    for identity, bill in facts.get(BILL, {}).items():
+        if identity not in paid_with:
+            add_invoice(db, sale.book_id, Invoice(identity, sale.id, bill["currency"]))
+        if paid_with.get(identity) is None:
+            intent = next(iter(known_of(db, (identity,)).get(PAID_BY, {})), None)
+            paid_with[identity] = intent
+            if intent is not None:
+                link_invoice(db, identity, intent)
+    return paid_with
 
 
 def _invoice(

@@ -6,7 +6,9 @@ import itertools
 import random
 import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -92,15 +94,17 @@ class Again:
     def __init__(self, shop: Shop, checkout: Any) -> None:
         self.shop, self.checkout, self.made = shop, checkout, 0
 
-    def ending(self, events: list[bytes]) -> tuple[Any, ...]:
-        """All that these events have done in the end, in this order."""
+    def ending(
+        self, events: list[bytes], workers: ThreadPoolExecutor | None = None
+    ) -> tuple[Any, ...]:
+        """All that these events have done in the end, in this order, or heard by workers at one moment."""
         self.made += 1
         account, suffix = f"u{self.made}", f"x{self.made}"
         comptroller = self.shop.comptroller
         offer, book, _ = comptroller._offer(account, plan_offer(comptroller.policies, "pro", None))
         comptroller._offered(offer.id, book, f"cus_{suffix}", f"{self.checkout.session_id}{suffix}")
-        for event in events:
-            self._hear(event, offer.id, suffix)
+        each = partial(self._hear, purchase=offer.id, suffix=suffix)
+        list(map(each, events) if workers is None else workers.map(each, events))
         (bought,) = comptroller.purchases(account)
         plan = comptroller.balance(account).plan
         return (plan, bought.status, bought.total_minor, bought.refunded_minor), account
