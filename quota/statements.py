@@ -52,6 +52,8 @@ def statement(db: Db, account: str, period: tuple[datetime, datetime], now: date
     for seq, due in folded:
         if period[0] <= due.draft.at < period[1]:
             posted.extend(posted_by(due.draft, seq))
+            if due.draft.kind in WORTH_TELLING:
+                posted.append(zero_line(seq, due.draft.kind, due.draft.at))
     before = load_line_sums(db, None, period[0], book.id)
     for due in dues:
         if due.draft.at < period[0]:

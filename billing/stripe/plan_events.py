@@ -51,9 +51,9 @@ def _subscription(about: Mapping[str, Any], _: str, at: int) -> Heard | None:
 def _invoice(about: Mapping[str, Any], _: str, at: int) -> Heard | None:
     details = (about.get("parent") or {}).get("subscription_details") or {}
     purchase = purchase_in(details)
-    if purchase is None:
-        return None
-    paid, net = minor_in(about["amount_paid"]), about["total_excluding_tax"]
+    if purchase is None or about.get("id") is None:
+        return None  # not of our making, or only announced
+    paid, net = minor_in(about["amount_paid"]), about.get("total_excluding_tax")
     tax = 0 if net is None else signed_in(about["total"]) - signed_in(net)
     bill = {
         "status": known_status(BILL, about["status"]),

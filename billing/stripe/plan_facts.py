@@ -46,12 +46,13 @@ def standing_of(
         return Standing(before=before)
     named = _plan(latest["plan"], item, rules)
     status, invoice = latest["status"], latest["invoice"]
-    if status == "past_due" and _paid(facts, invoice):
+    if status == "past_due" and _status(facts, invoice) == "paid":
         status = "active"
     if status == "past_due":
         # Since the first invoice that is still not paid: who never pays has one grace, not one a month.
         lates = facts.get(LATE, {}).items()
-        since = min((late["at"] for key, late in lates if not _paid(facts, key)), default=latest["at"])
+        owed = (late["at"] for key, late in lates if _status(facts, key) not in ("paid", "void"))
+        since = min(owed, default=latest["at"])
         until = rules.past_due_grace.after(from_micros(since * MICROS))
         if now < until:
             plan = _held(facts, latest, item, rules) or named
@@ -79,9 +80,9 @@ def _plan(named: str, item: str, rules: PlanRules) -> str:
     return named if named in rules.plans else item
 
 
-def _paid(facts: Facts, invoice: str | None) -> bool:
+def _status(facts: Facts, invoice: str | None) -> str:
     bill = facts.get(BILL, {}).get(invoice or "")
-    return bill is not None and bill["status"] == "paid"
+    return "" if bill is None else str(bill["status"])
 
 
 def paid_by(bill_id: str, bill: Item, of_payment: Facts, *, stops_paid_use: bool) -> Payment:
