@@ -14,7 +14,6 @@ from billing.sql import Db
 from billing.stripe.events import Heard
 from billing.stripe.facts import SESSION, Facts, payment_of, problem_of
 from billing.stripe.plan_facts import PlanRules
-from billing.stripe.plan_rows import purchase_of_invoice
 from billing.stripe.purchases import (
     Sale,
     keep_customer,
@@ -100,8 +99,7 @@ def bring_up(
 def _sale_of(db: Db, heard: Heard) -> Sale | None:
     """Return the purchase that something was heard of, and link the two where our own metadata says so."""
     if heard.purchase is None:
-        owner = purchase_of_invoice(db, heard.payment)
-        return sale_of_payment(db, heard.payment) if owner is None else load_sale(db, owner)
+        return sale_of_payment(db, heard.payment)
     sale = load_sale(db, heard.purchase)
     if sale is None:
         return None

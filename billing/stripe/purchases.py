@@ -20,7 +20,7 @@ from billing.plans import PLAN, Standing
 from billing.sql import Db, Row, Statement, insert_into, insert_once
 from billing.stripe.facts import Facts, Terms, all_of, facts_from, joined, text_of
 from billing.stripe.inbox import erase_of_customer, erase_of_payment
-from billing.stripe.plan_rows import invoice_payments
+from billing.stripe.plan_rows import invoice_payments, purchase_of_invoice
 from billing.stripe.tables import PURCHASES, STRIPE_CUSTOMERS, STRIPE_FACTS
 
 _COLUMNS: Final = tuple(PURCHASES.c)
@@ -151,9 +151,12 @@ def load_sale(db: Db, purchase_id: str) -> Sale | None:
 
 
 def sale_of_payment(db: Db, payment: str) -> Sale | None:
-    """Load the purchase whose Checkout Session or PaymentIntent this is."""
+    """Load the purchase whose Checkout Session or PaymentIntent this is; of a plan, also an invoice or what paid it."""
     row = db.row(_BY_PAYMENT, payment=payment)
-    return None if row is None else _sale(row)
+    if row is not None:
+        return _sale(row)
+    owner = purchase_of_invoice(db, payment)
+    return None if owner is None else load_sale(db, owner)
 
 
 def sales_of(db: Db, book_id: int) -> list[Sale]:
