@@ -30,6 +30,7 @@ def _subscription(about: Mapping[str, Any], _: str, at: int) -> Heard | None:
         "plan": str((price.get("metadata") or {}).get(PLAN_KEY, "")),
         "start": int(item["current_period_start"]),
         "end": int(item["current_period_end"]),
+        "cancel_at": about.get("cancel_at"),
         "invoice": invoice,
         "at": at,
     }

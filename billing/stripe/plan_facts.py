@@ -44,25 +44,38 @@ def standing_of(
     latest = next(iter(facts.get(SUBSCRIPTION, {}).values()), None)
     if latest is None:
         return Standing(before=before)
-    named = _plan(latest["plan"], item, rules)
-    status, invoice = latest["status"], latest["invoice"]
-    if status == "past_due" and _status(facts, invoice) == "paid":
+    status, named = latest["status"], _plan(latest["plan"], item, rules)
+    if status == "past_due" and _status(facts, latest["invoice"]) == "paid":
         status = "active"
+    held, ends = _held(facts, latest, item, rules), _at(latest["end"])
+    standing = Standing(before=before)
     if status == "past_due":
-        # Since the first invoice that is still not paid: who never pays has one grace, not one a month.
-        lates = facts.get(LATE, {}).items()
-        owed = (late["at"] for key, late in lates if _status(facts, key) not in ("paid", "void"))
-        since = min(owed, default=latest["at"])
-        until = rules.past_due_grace.after(from_micros(since * MICROS))
-        if now < until:
-            plan = _held(facts, latest, item, rules) or named
-            return Standing(plan, until, before=before)
+        standing = Standing(held or named, _grace_ends(facts, latest, rules), before=before)
+    elif status in GIVES and held not in (None, named) and now < ends:
+        standing = Standing(held, ends, named, before)
     elif status in GIVES:
-        ends, held = latest["end"], _held(facts, latest, item, rules)
-        if held is not None and held != named and now < from_micros(ends * MICROS):
-            return Standing(held, from_micros(ends * MICROS), named, before)
-        return Standing(named, before=before)
-    return Standing(before=before)
+        standing = Standing(named, before=before)
+    if latest["cancel_at"] is not None and standing.plan is not None:
+        # Whether or not Stripe tells in time that it has ended.
+        over = _at(latest["cancel_at"])
+        if standing.until is None or over <= standing.until:
+            standing = Standing(standing.plan, over, None, before)
+    is_over = standing.until is not None and standing.until <= now
+    return standing.over() if is_over else standing
+
+
+def _grace_ends(facts: Facts, latest: Item, rules: PlanRules) -> datetime:
+    """Return until when a plan stays that is past due.
+
+    Its grace begins with the first invoice that is still not paid: who never pays has one, not one a month.
+    """
+    lates = facts.get(LATE, {}).items()
+    owed = (late["at"] for key, late in lates if _status(facts, key) not in ("paid", "void"))
+    return rules.past_due_grace.after(_at(min(owed, default=latest["at"])))
+
+
+def _at(seconds: int) -> datetime:
+    return from_micros(seconds * MICROS)
 
 
 def _held(facts: Facts, latest: Item, item: str, rules: PlanRules) -> str | None:

@@ -164,6 +164,7 @@ def test_a_subscription_that_is_cancelled_with_its_period_stays_until_then(shop,
     shop.clock.set(RENEWAL - timedelta(seconds=1))
     assert people.plan() == "pro"
     shop.clock.set(RENEWAL)
+    assert people.plan() == "standard"  # whether Stripe has told that it is over or not
     shop.stripe.renew(subscription)
     shop.hear()
     assert people.plan() == "standard"
