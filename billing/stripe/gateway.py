@@ -81,7 +81,11 @@ class Gateway:
         period = None if every is None else (every["interval"], every["interval_count"])
         with _told():
             for found in prices.list({"lookup_keys": [lookup_key], "active": True}).data:
-                said = found.unit_amount, found.currency, found.recurring and _period(found.recurring)
+                said = (
+                    found.unit_amount,
+                    found.currency,
+                    found.recurring and _period(found.recurring),
+                )
                 if said == (purchase.price_minor, purchase.currency, period):
                     return str(found.id)
             asked: Any = {

@@ -75,7 +75,9 @@ def test_time_that_is_credited_after_it_was_earned_is_taken_back():
     subject = invoice(former, paid=3000)
     end = next_day_end(BEGIN + timedelta(days=40))
     assert one_day(subject, end).recognised_minor == 3000
-    credit = Invoice("in_2", "pu_1", "usd", Payment(paid=True), (former._replace(amount_minor=-3000),))
+    credit = Invoice(
+        "in_2", "pu_1", "usd", Payment(paid=True), (former._replace(amount_minor=-3000),)
+    )
     assert groups_due([credit], end) == {("pro", "usd"): {"in_2": -3000}}
 
 
