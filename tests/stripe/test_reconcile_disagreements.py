@@ -13,6 +13,7 @@ import pytest
 from billing.stripe.signature import sign
 from policies.policy_set import PolicySet
 from quota import Comptroller, StripeSettings
+from quota.offers import pack_offer
 from quota.testing import FakeClock
 from tests.stripe.shop import POLICIES, URLS, Shop, opened
 from tests.stripe.test_reconcile import kinds, paid_out
@@ -91,7 +92,7 @@ def test_what_stripe_says_otherwise_of_a_refund_is_taken_over(shop):
 
 def sold_at(shop: Shop, price_minor: int, account: str = "ann") -> str:
     """Pay for an offer of 4.00 at another price. Returns the purchase."""
-    offer, *_ = shop.comptroller._offer(account, "ten", None)
+    offer, *_ = shop.comptroller._offer(account, pack_offer(shop.comptroller.policies, "ten", None))
     item = {"currency": "usd", "unit_amount": price_minor, "product_data": {"name": "Ten"}}
     made = shop.stripe.client().v1.checkout.sessions.create(
         {
