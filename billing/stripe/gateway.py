@@ -229,6 +229,9 @@ class Gateway:
         by_kind: dict[str, Callable[[Any], Any]] = {
             "event": v1.events.list,
             "checkout.session": v1.checkout.sessions.list,
+            "subscription": v1.subscriptions.list,
+            "invoice": v1.invoices.list,
+            "invoice_payment": v1.invoice_payments.list,
             "payment_intent": v1.payment_intents.list,
             "refund": v1.refunds.list,
             "dispute": v1.disputes.list,

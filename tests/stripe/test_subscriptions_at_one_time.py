@@ -31,7 +31,9 @@ def shop(request, tmp_path) -> Iterator[Shop]:
 
 
 @pytest.mark.parametrize("course", [refunded, recovered_and_upgraded])
-def test_guarantee_order_free_what_is_heard_of_a_plan_at_the_same_moment_ends_the_same(shop, course):
+def test_guarantee_order_free_what_is_heard_of_a_plan_at_the_same_moment_ends_the_same(
+    shop, course
+):
     checkout, events = course_of(shop, course)
     again = Again(shop, checkout)
     with ThreadPoolExecutor(8) as workers:
