@@ -152,7 +152,9 @@ class SellingMethods(Methods):
         """
         with self._db.reading() as db:
             letter = _checked(inbox.letter(db, event_id), event_id)
-        return self._worked_off(letter, self._meaning(letter), session=session)
+        if letter.payload is None:
+            raise InvalidRequest(f"the bytes of event `{event_id:.80}` were erased")
+        return self._worked_off(event_id, self._meaning(letter.payload), session=session)
 
     @retried
     def stripe_events(
@@ -303,23 +305,21 @@ class SellingMethods(Methods):
 
     def _take_in(self, event: Event, payload: bytes, *, session: HostSession) -> StripeOutcome:
         """Keep an event and work it off, in the host's transaction."""
+        meaning = self._meaning(payload)  # before anything is locked
         with self._db.writing(session) as db:
             inbox.keep(db, event, payload, self._clock())
-            letter = _checked(inbox.letter(db, event.id), event.id)
-        return self._worked_off(letter, self._meaning(letter), session=session)
+        return self._worked_off(event.id, meaning, session=session)
 
-    def _meaning(self, letter: inbox.Letter) -> Heard | ValueError | None:
+    def _meaning(self, payload: bytes) -> Heard | ValueError | None:
         """Return what an event says of a payment: nothing, where it is about none, or why it cannot be read.
 
         A thin event says only what it is about: Stripe is asked how that is now, before any lock is taken.
         """
-        if letter.payload is None:
-            raise InvalidRequest(f"the bytes of event `{letter.id:.80}` were erased")
         try:
-            event = parsed(letter.payload)
+            event = parsed(payload)
             about = event.object
             if about is None:
-                about = self._gateway().retrieve(*related(letter.payload))
+                about = self._gateway().retrieve(*related(payload))
             at = int(event.created.timestamp())
             return None if about is None else heard_of(about, event.type.removeprefix("v1."), at)
         except ValueError as error:
@@ -328,14 +328,14 @@ class SellingMethods(Methods):
     @retried
     def _worked_off(
         self,
-        letter: inbox.Letter,
+        event_id: str,
         meaning: Heard | ValueError | None,
         *,
         session: HostSession | None = None,
     ) -> StripeOutcome:
         """Do what follows from an event, once, and say what that was, in one transaction."""
         with self._db.writing(session) as db:
-            letter = _checked(inbox.lock_letter(db, letter.id), letter.id)
+            letter = _checked(inbox.lock_letter(db, event_id), event_id)
             if letter.status in {"done", "ignored"}:
                 return StripeOutcome(letter.id, letter.type, letter.status, SEEN_BEFORE)
             status: inbox.Status = "done"
