@@ -66,6 +66,8 @@ def test_what_webhooks_have_lost_of_plans_ends_as_if_none_was(lost):
             assert sum(each.get("fees:usd", 0) for each in ledgers) == sum(
                 each["fee"] for each in moves
             )
+            shop.clock.advance(2 * MONTH)  # all of it is earned
+            shop.comptroller.sweep()
             endings.add(ending(shop))
     assert len(endings) == 1, endings
 
