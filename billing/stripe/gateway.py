@@ -132,21 +132,30 @@ class Gateway:
         named: Any = {"mode": "payment", "payment_intent_data": payment}
         if purchase.kind == PLAN:
             named = {"mode": "subscription", "subscription_data": {"metadata": metadata}}
+        price = self.price(purchase)
         asked: Any = {
             **named,
             "customer": customer,
             "client_reference_id": purchase.id,
             "metadata": metadata,
-            "line_items": [{"price": self.price(purchase), "quantity": 1}],
+            "line_items": [{"price": price, "quantity": 1}],
             "success_url": urls[0],
             "cancel_url": urls[1],
             "allow_promotion_codes": promotion_codes,
             "automatic_tax": {"enabled": automatic_tax},
         }
+        create, known_by = self._client.v1.checkout.sessions.create, f"{KEY}:session:{purchase.id}"
         with _told():
-            made = self._client.v1.checkout.sessions.create(
-                asked, {"idempotency_key": f"{KEY}:session:{purchase.id}"}
-            )
+            try:
+                made = create(asked, {"idempotency_key": known_by})
+            except stripe.InvalidRequestError:
+                # Somebody may have archived the price in the dashboard since it was looked up.
+                self._prices.clear()
+                instead = self.price(purchase)
+                if instead == price:
+                    raise
+                asked["line_items"] = [{"price": instead, "quantity": 1}]
+                made = create(asked, {"idempotency_key": f"{known_by}:{instead}"})
         return _json(made)
 
     def create_payment(self, purchase: Purchase, customer: str) -> Json:
@@ -226,6 +235,9 @@ class Gateway:
         by_kind: dict[str, Callable[[Any], Any]] = {
             "event": v1.events.list,
             "checkout.session": v1.checkout.sessions.list,
+            "subscription": v1.subscriptions.list,
+            "invoice": v1.invoices.list,
+            "invoice_payment": v1.invoice_payments.list,
             "payment_intent": v1.payment_intents.list,
             "refund": v1.refunds.list,
             "dispute": v1.disputes.list,
