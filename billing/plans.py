@@ -44,8 +44,9 @@ class Span(NamedTuple):
         """Return what of it is earned by an instant, in seconds since 1970. What has no length is earned at once."""
         if until >= self.end:
             return self.amount_minor
-        elapsed = max(0, until - self.start)
-        part = abs(self.amount_minor) * elapsed // (self.end - self.start)
+        if until <= self.start:
+            return 0
+        part = abs(self.amount_minor) * (until - self.start) // (self.end - self.start)
         return part if self.amount_minor >= 0 else -part
 
 

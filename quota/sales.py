@@ -91,7 +91,9 @@ def viewed(sale: Sale, account: str, facts: Facts) -> PurchaseView:
 
 
 def _status(sale: Sale, facts: Facts) -> PurchaseStatus:
-    if sale.state.paid or (sale.kind == PLAN and sale.problem is None and paid(facts)):
+    if sale.kind == PLAN and sale.problem is not None:
+        return "quarantined"  # what its invoices pay is on the books all the same
+    if sale.state.paid or (sale.kind == PLAN and paid(facts)):
         return "paid"
     if sale.problem is not None:
         return "quarantined"

@@ -94,12 +94,9 @@ class Gateway:
         with _told():
             others = prices.list({"lookup_keys": [lookup_key]}).data
             for found in others:
-                said = (
-                    found.unit_amount,
-                    found.currency,
-                    found.recurring and _period(found.recurring),
-                )
-                if found.active and said == (purchase.price_minor, purchase.currency, period):
+                repeats = found.recurring and _period(found.recurring)
+                same = found.unit_amount, found.currency, repeats
+                if found.active and same == (purchase.price_minor, purchase.currency, period):
                     return str(found.id)
             # Where the dashboard has edited or archived ours, another is made, not the first one given again.
             instead = "".join(f":{found.id}" for found in others)

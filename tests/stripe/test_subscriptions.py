@@ -159,6 +159,7 @@ def test_a_subscription_that_is_cancelled_at_once_gives_the_former_plan_back(sho
 
 def test_a_subscription_that_is_cancelled_with_its_period_stays_until_then(shop, people):
     subscription = people.subscribed("pro")
+    shop.clock.advance(days=3)
     shop.stripe.cancel(subscription, at_period_end=True)
     shop.hear()
     shop.clock.set(RENEWAL - timedelta(seconds=1))
