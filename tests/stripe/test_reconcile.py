@@ -138,6 +138,22 @@ def test_fees_are_booked_and_payouts_net_clearing_to_zero(shop):
     assert sum(each["fees:usd"] for each in ledgers) == sum(each["fee"] for each in moves)
 
 
+def test_what_a_failed_payout_held_is_cleared_by_the_one_that_brings_it(shop):
+    shop.bought()
+    failing = paid_out(shop)
+    shop.stripe.fail_payout(failing["id"])
+    assert kinds(shop.comptroller.reconcile_stripe()) == ["failed_payout"]
+    assert "bank:usd" not in shop.ledger()
+    shop.bought(account="ben")
+    brings = paid_out(shop)
+    found = shop.comptroller.reconcile_stripe()
+    assert found.settled, found.disagreements
+    assert shop.ledger()["bank:usd"] + shop.ledger("ben")["bank:usd"] == brings["amount"]
+    assert shop.ledger().get("stripe_clearing:usd", 0) == 0
+    (check,) = found.payouts
+    assert (check.carried_minor, check.left_minor) == (failing["amount"], 0)
+
+
 def test_other_products_of_the_account_are_told_apart(shop):
     shop.bought()
     client = shop.stripe.client()
@@ -294,9 +310,8 @@ def test_a_top_up_that_was_declined_leaves_nothing_that_disagrees(shop):
     opted_in(shop)
     (card,) = shop.stripe.every("payment_method")
     shop.stripe.set_behaviour(card["id"], "generic_decline")
-    shop.comptroller.top_up("ann")
-    problem = shop.comptroller.purchases("ann")[-1].problem
-    assert problem is not None
+    declined = shop.comptroller.top_up("ann")
+    assert declined.problem is not None
     found = shop.comptroller.reconcile_stripe()
     assert found.settled, found.disagreements
-    assert shop.comptroller.purchases("ann")[-1].problem == problem
+    assert shop.comptroller.purchase(declined.id).problem == declined.problem
