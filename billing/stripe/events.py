@@ -18,7 +18,14 @@ PURCHASE_KEY: Final = "comptroller_purchase"
 """The key in the metadata of Stripe's objects under which they name the purchase that they are for."""
 KIND_KEY: Final = "comptroller_kind"
 TOP_UP: Final = "top_up"
-UNREADABLE: Final = (LookupError, TypeError, ValueError, AttributeError, OverflowError)
+UNREADABLE: Final = (
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
 """What reading a payload raises that Stripe did not write."""
 
 

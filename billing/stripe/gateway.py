@@ -58,24 +58,27 @@ class Gateway:
             made = customers.create({}, {"idempotency_key": f"{KEY}:customer:{purchase_id}"})
         return str(made.id)
 
-    def price(self, purchase: Purchase) -> str:
+    def price(self, purchase: Purchase, *, afresh: bool = False) -> str:
         """Return the id of the price that stands for a pack as it is in its policy version, creating it if need be.
 
         Its lookup key is made of the pack's content: a pack of another price has another key, and so a price of its
-        own, while purchases made before keep theirs.
+        own, while purchases made before keep theirs. `afresh`: not as remembered, but as it is now.
         """
         content = [purchase.pack, purchase.units, purchase.price_minor, purchase.currency]
         lookup_key = f"{KEY}:{hashlib.sha256(canonical(content)).hexdigest()[:32]}"
-        if lookup_key not in self._prices:
+        if afresh or lookup_key not in self._prices:
             self._prices[lookup_key] = self._find_price(lookup_key, purchase)
         return self._prices[lookup_key]
 
     def _find_price(self, lookup_key: str, purchase: Purchase) -> str:
-        prices = self._client.v1.prices
+        prices, former = self._client.v1.prices, ""
         with _told():
-            for found in prices.list({"lookup_keys": [lookup_key], "active": True}).data:
-                if (found.unit_amount, found.currency) == (purchase.price_minor, purchase.currency):
+            for found in prices.list({"lookup_keys": [lookup_key]}).data:
+                said = found.active, found.unit_amount, found.currency
+                if said == (True, purchase.price_minor, purchase.currency):
                     return str(found.id)
+                # Somebody has archived or edited it. The price that replaces it is another than the first one.
+                former = f":{found.id}"
             made = prices.create(
                 {
                     "currency": purchase.currency,
@@ -84,7 +87,7 @@ class Gateway:
                     "transfer_lookup_key": True,
                     "product_data": {"name": f"{purchase.units} credits ({purchase.pack})"},
                 },
-                {"idempotency_key": f"{KEY}:price:{lookup_key}"},
+                {"idempotency_key": f"{KEY}:price:{lookup_key}{former}"},
             )
         return str(made.id)
 
@@ -99,23 +102,35 @@ class Gateway:
     ) -> Json:
         """Create the Checkout Session of a purchase. `urls`: where the buyer goes on success, and on cancelling."""
         metadata = {PURCHASE_KEY: purchase.id, KIND_KEY: "pack"}
-        with _told():
-            made = self._client.v1.checkout.sessions.create(
-                {
-                    "mode": "payment",
-                    "customer": customer,
-                    "client_reference_id": purchase.id,
-                    "metadata": metadata,
-                    "payment_intent_data": {"metadata": metadata},
-                    "line_items": [{"price": self.price(purchase), "quantity": 1}],
-                    "success_url": urls[0],
-                    "cancel_url": urls[1],
-                    "allow_promotion_codes": promotion_codes,
-                    "automatic_tax": {"enabled": automatic_tax},
-                },
-                {"idempotency_key": f"{KEY}:session:{purchase.id}"},
-            )
-        return _json(made)
+
+        def create(price: str) -> Json:
+            with _told():
+                made = self._client.v1.checkout.sessions.create(
+                    {
+                        "mode": "payment",
+                        "customer": customer,
+                        "client_reference_id": purchase.id,
+                        "metadata": metadata,
+                        "payment_intent_data": {"metadata": metadata},
+                        "line_items": [{"price": price, "quantity": 1}],
+                        "success_url": urls[0],
+                        "cancel_url": urls[1],
+                        "allow_promotion_codes": promotion_codes,
+                        "automatic_tax": {"enabled": automatic_tax},
+                    },
+                    {"idempotency_key": f"{KEY}:session:{purchase.id}:{price}"},
+                )
+            return _json(made)
+
+        price = self.price(purchase)
+        try:
+            return create(price)
+        except PaymentRefused:
+            # Somebody may have archived the price in the dashboard since it was looked up.
+            other = self.price(purchase, afresh=True)
+            if other == price:
+                raise
+        return create(other)
 
     def create_refund(self, payment: str, amount_minor: int | None, key: str) -> Json:
         """Refund a payment, in part or what is left of it. `key`: what the refund is known by."""

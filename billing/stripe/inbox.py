@@ -41,6 +41,7 @@ _OPEN: Final = Statement(
     .where(
         _EVENT.c.status.in_((literal_column("'received'"), literal_column("'failed'"))),
         _EVENT.c.attempts < bindparam("tries"),
+        _EVENT.c.payload.is_not(None),
     )
     .order_by(_EVENT.c.received_at, _EVENT.c.id)
     .limit(bindparam("most"))
@@ -121,7 +122,7 @@ def letters(db: Db, status: Status | None = None, most: int = 50) -> list[Letter
 
 
 def open_letters(db: Db, *, tries: int, most: int = 500) -> list[str]:
-    """Load the ids of events that are still to be worked off, oldest first, unless they were tried so often."""
+    """Load the ids of events that are still to be worked off, oldest first: not those that were erased, or tried so often."""
     return [str(row[0]) for row in db.rows(_OPEN, tries=tries, most=most)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -12,6 +13,7 @@ from policies.errors import InvalidRequest
 API_KEY: Final = "STRIPE_API_KEY"
 WEBHOOK_SECRETS: Final = "STRIPE_WEBHOOK_SECRETS"
 API_BASE: Final = "STRIPE_API_BASE"
+SECRET: Final = re.compile(r"whsec_[!-~]+")
 HOW: Final = (
     f"set {API_KEY} and {WEBHOOK_SECRETS} in the environment, "
     "or pass Comptroller.open(..., stripe=StripeSettings(...))"
@@ -41,7 +43,13 @@ class StripeSettings:
             )
         if isinstance(self.webhook_secrets, str):
             raise InvalidRequest("webhook_secrets must be a list of secrets, not one text")
-        object.__setattr__(self, "webhook_secrets", tuple(self.webhook_secrets))
+        secrets = tuple(self.webhook_secrets)
+        # Anybody could sign with an empty one.
+        if not all(isinstance(each, str) and SECRET.fullmatch(each) for each in secrets):
+            raise InvalidRequest(
+                "a webhook secret must begin with whsec_: copy the signing secret of the endpoint"
+            )
+        object.__setattr__(self, "webhook_secrets", secrets)
 
     @property
     def live(self) -> bool:

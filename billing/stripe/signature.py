@@ -35,11 +35,13 @@ def check_signature(payload: bytes, header: str, secrets: Sequence[str], now: da
     Raises:
         InvalidSignature: it was not signed so, or not lately.
     """
+    if not isinstance(header, str):
+        raise InvalidSignature("the request has no Stripe-Signature header: Stripe did not send it")
     if len(payload) > BODY_MAX:
         raise InvalidSignature(
             f"the body has more than {BODY_MAX} bytes: Stripe sends no such events"
         )
-    pairs = [pair.strip().partition("=") for pair in header.split(",")]
+    pairs = [pair.partition("=") for pair in header.split(",")]
     stamps = [value for name, _, value in pairs if name == "t"]
     signatures = [value for name, _, value in pairs if name == "v1"]
     if len(stamps) != 1 or not stamps[0].isdecimal() or not stamps[0].isascii():
@@ -53,7 +55,9 @@ def check_signature(payload: bytes, header: str, secrets: Sequence[str], now: da
     expected = list(_signed(payload, stamps[0], secrets))
     # Every pair is compared, so that the time taken says nothing of which one matched.
     if not sum(
-        hmac.compare_digest(one, other.encode()) for one in expected for other in signatures
+        hmac.compare_digest(one, other.encode(errors="replace"))
+        for one in expected
+        for other in signatures
     ):
         raise InvalidSignature(
             "no signature matches: check the endpoint's secret, and that the body is passed as bytes, unchanged"

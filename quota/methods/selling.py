@@ -24,7 +24,7 @@ from billing.stripe.purchases import (
 )
 from billing.stripe.settings import HOW, StripeSettings
 from billing.stripe.signature import check_signature
-from policies.errors import ComptrollerError, InvalidRequest, UnknownPurchase
+from policies.errors import ComptrollerError, InvalidRequest, PaymentRefused, UnknownPurchase
 from policies.units import whole
 from quota.accounts import lock_account
 from quota.ask import name, text
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 TRIES: Final = 10
 """How often an event that fails is tried before it waits for somebody to look at it."""
+
+_WORKED_OFF: Final = ("done", "ignored")
 
 
 class SellingMethods(Methods):
@@ -290,11 +292,13 @@ class SellingMethods(Methods):
             letter = _checked(inbox.letter(db, event.id), event.id)
         return self._worked_off(letter, self._meaning(letter), session=session)
 
-    def _meaning(self, letter: inbox.Letter) -> Heard | ValueError | None:
+    def _meaning(self, letter: inbox.Letter) -> Heard | Exception | None:
         """Return what an event says of a payment: nothing, where it is about none, or why it cannot be read.
 
         A thin event says only what it is about: Stripe is asked how that is now, before any lock is taken.
         """
+        if letter.status in _WORKED_OFF:
+            return None
         if letter.payload is None:
             raise InvalidRequest(f"the bytes of event `{letter.id:.80}` were erased")
         try:
@@ -304,21 +308,21 @@ class SellingMethods(Methods):
                 about = self._gateway().retrieve(*related(letter.payload))
             at = int(event.created.timestamp())
             return None if about is None else heard_of(about, event.type.removeprefix("v1."), at)
-        except ValueError as error:
+        except (ValueError, PaymentRefused) as error:
             return error
 
     @retried
     def _worked_off(
         self,
         letter: inbox.Letter,
-        meaning: Heard | ValueError | None,
+        meaning: Heard | Exception | None,
         *,
         session: HostSession | None = None,
     ) -> StripeOutcome:
         """Do what follows from an event, once, and say what that was, in one transaction."""
         with self._db.writing(session) as db:
             letter = _checked(inbox.lock_letter(db, letter.id), letter.id)
-            if letter.status in {"done", "ignored"}:
+            if letter.status in _WORKED_OFF:
                 return StripeOutcome(letter.id, letter.type, letter.status, "seen before")
             status: inbox.Status = "done"
             payment = None
