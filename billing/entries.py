@@ -16,7 +16,7 @@ from billing.lots import Lot
 from billing.transfer import Phase, Transfer
 from policies.instants import from_micros, micros
 
-UNREADABLE: Final = (ArithmeticError, LookupError, TypeError, ValueError)
+UNREADABLE: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 """What reading bytes raises that we did not write."""
 
 LINE_FIELDS: Final = tuple(field.name for field in fields(Line))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from policies.units import div_ceil
 from policies.window import LONG_AGO, Window
@@ -41,15 +41,13 @@ class UsageRead:
         return self._hash
 
 
-@dataclass(frozen=True, slots=True)
-class OpenRead:
+class OpenRead(NamedTuple):
     """Live grants of the account, or of one member."""
 
     member: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RateRead:
+class RateRead(NamedTuple):
     """The theoretical arrival time of a rate limit, in microseconds times `scale`: an exact integer."""
 
     policy: str

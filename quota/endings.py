@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from fractions import Fraction
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import bindparam, delete
 
@@ -38,8 +38,7 @@ _UNHOLD: Final = Statement(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(NamedTuple):
     """How a grant is to end. `kept`: the units of each allocation that are charged. GPU cost in micro-dollars."""
 
     grant: GrantFacts
@@ -72,8 +71,9 @@ def delivered_units(
 ) -> tuple[int, ...]:
     """Return what each allocation keeps if only this was delivered: re-weighed in order, never above what is held."""
     left, kept = Fraction(1), []
+    sources = {source.label: source for source in rules.sources}
     for allocation in grant.allocations:
-        source = next(source for source in rules.sources if source.label == allocation.source)
+        source = sources[allocation.source]
         weight = rules.units(source, delivered)
         need = -(-(left * weight).numerator // (left * weight).denominator)
         units = min(allocation.units, need)

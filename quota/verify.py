@@ -1,22 +1,22 @@
 """Verifying the books: everything re-derived from the chained records, compared with the tables.
 
-One book at a time, each in a snapshot of its own, so that memory is bounded by one book and nobody
-waits. The way of a record: its place in the chain (`billing.chain`), what it does to grants and
-settings (`quota.audit`), what it does to the ledger (`billing.verify`).
+Each book in a snapshot of its own (`quota.audit.book`), so that memory is bounded by one book and
+nobody waits; one after the other, or several at a time by processes (`quota.audit.workers`).
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import bindparam, func, select
 
-from billing.chain import FIRST, Link, entries
+from billing.chain import FIRST
 from billing.discrepancy import Discrepancy, discrepancy
-from billing.entries import UNREADABLE, Entry
 from billing.sql import Db, Statement
+from billing.stripe.tables import PURCHASES
 from billing.tables import (
     ACCOUNT_NAMES,
     BOOKS,
@@ -29,25 +29,10 @@ from billing.tables import (
     RECORDS,
     TRANSFERS,
 )
-from billing.verify import LedgerAudit
-from policies.errors import ComptrollerError
+from quota.audit.book import verify_book
 from quota.audit.budgets import budget_rows, check_budgets
-from quota.audit.ends import check_attempt, check_end, check_late, check_renewal
-from quota.audit.grants import check_grant
-from quota.audit.payments import check_checkout, check_payment
-from quota.audit.rows import RowAudit, load_values
-from quota.audit.settings import (
-    check_forget,
-    check_freeze,
-    check_issue,
-    check_lot_expiry,
-    check_paid_use,
-    check_plan,
-    check_refund,
-    check_zone,
-    new_lots,
-)
-from quota.audit.state import BookAudit, BudgetSums, Check
+from quota.audit.state import BudgetSums
+from quota.audit.workers import Step, Workers, useful_workers
 from quota.tables import (
     ENDINGS,
     GPU_ATTEMPTS,
@@ -64,32 +49,9 @@ Progress = Callable[[int, int], None]
 """Told how many records were verified, of how many."""
 
 BOOKS_AT_ONCE: Final = 500
-DUES: Final = ("expired", "lot_expiry")
-CHECKS: Final[dict[str, Check]] = {
-    "grant": check_grant,
-    "start": check_renewal,
-    "extend": check_renewal,
-    "settled": check_end,
-    "released": check_end,
-    "expired": check_end,
-    "late": check_late,
-    "attempt": check_attempt,
-    "purchase": check_issue,
-    "credits": check_issue,
-    "refund": check_refund,
-    "checkout": check_checkout,
-    "payment": check_payment,
-    "lot_expiry": check_lot_expiry,
-    "plan": check_plan,
-    "zone": check_zone,
-    "paid_use": check_paid_use,
-    "freeze": check_freeze,
-    "unfreeze": check_freeze,
-    "forget": check_forget,
-}
 _OF_BOOKS: Final = (
     *(ACCOUNT_NAMES, ERASABLES, LEDGER_ACCOUNTS, LINES, LOT_BALANCES, LOTS, PAYMENT_REFERENCES),
-    *(RECORDS, TRANSFERS, ENDINGS, GPU_ATTEMPTS, GRANTS, HOLDS, LATE_ENDINGS),
+    *(RECORDS, TRANSFERS, ENDINGS, GPU_ATTEMPTS, GRANTS, HOLDS, LATE_ENDINGS, PURCHASES),
 )
 _BOOKS: Final = Statement(
     select(BOOKS.c.id)
@@ -112,10 +74,15 @@ def _strays(table: Any) -> Statement:
 _STRAYS: Final = tuple((table.name, _strays(table)) for table in _OF_BOOKS)
 
 
-def verify(store: Store, progress: Progress | None = None) -> Iterator[Discrepancy]:
+def verify(
+    store: Store, progress: Progress | None = None, workers: int | None = 1
+) -> Iterator[Discrepancy]:
     """Verify all books, and yield what is not as the records say.
 
+    `workers`: how many processes verify books at the same time; None: as many as are worth it.
+
     Raises:
+        InvalidRequest: `workers` is no number of processes, or other processes cannot open the database.
         StoreUnavailable: the database cannot be read.
     """
     budgets, done = BudgetSums(), 0
@@ -124,62 +91,39 @@ def verify(store: Store, progress: Progress | None = None) -> Iterator[Discrepan
         before = budget_rows(db)
         yield from _check_versions(db)
         yield from _check_strays(db)
-    after = FIRST
-    while True:
-        with store.reading(unhurried=True) as db:
-            books = [int(row[0]) for row in db.rows(_BOOKS, after=after, most=BOOKS_AT_ONCE)]
-        for book_id in books:
-            found: list[Discrepancy] = []
-            with store.reading(unhurried=True) as db:
-                for count in _verify_book(db, book_id, budgets, found):
-                    done += count
-                    if progress is not None:
-                        progress(done, max(done, total))
-            yield from found
-        if len(books) < BOOKS_AT_ONCE:
-            break
-        after = books[-1]
+    count = useful_workers(store, workers, total)
+    with nullcontext() if count == 1 else Workers(store, count) as others:
+        for books in _books(store):
+            steps = (
+                _in_turn(store, books, budgets) if others is None else others.verify(books, budgets)
+            )
+            for records, found in steps:
+                done += records
+                if records and progress is not None:
+                    progress(done, max(done, total))
+                yield from found
     with store.reading(unhurried=True) as db:
         yield from check_budgets(budgets, before, budget_rows(db))
 
 
-def _verify_book(
-    db: Db, book_id: int, budgets: BudgetSums, found: list[Discrepancy]
-) -> Iterator[int]:
-    """Verify one book, and yield how many records each page had."""
-    link, ledger = Link(), LedgerAudit(db, book_id, found)
-    book = BookAudit(db, ledger, load_values(db, book_id), budgets, found)
-    rows = RowAudit(db, book, found)
-    for page in entries(db, book_id, link, found):
-        for entry in page:
-            _check(book, rows, entry)
-        rows.end_of_page(last=False)
-        yield len(page)
-    ledger.finish(link)
-    rows.finish()
+def _books(store: Store) -> Iterator[list[int]]:
+    """Yield the numbers of all books in order, some at a time."""
+    after, books = FIRST, [0] * BOOKS_AT_ONCE
+    while len(books) == BOOKS_AT_ONCE:
+        with store.reading(unhurried=True) as db:
+            books = [int(row[0]) for row in db.rows(_BOOKS, after=after, most=BOOKS_AT_ONCE)]
+        if books:
+            after = books[-1]
+            yield books
 
 
-def _check(book: BookAudit, rows: RowAudit, entry: Entry) -> None:
-    """Check one record. What was tampered with may not even hold together: that is a finding too."""
-    try:
-        check = CHECKS.get(entry.kind)
-        if check is None:
-            book.say(entry, "kind of the record", "a known one", entry.kind)
-        if entry.kind not in DUES:
-            book.same(entry, "instant of the record", entry.recorded_at, entry.at)
-            overdue = book.overdue(entry.at)
-            if overdue is not None:
-                book.say(entry, "what fell due before it", overdue, None)
-        if check is not None:
-            check(book, entry)
-        new_lots(book, entry)
-        rows.add(entry)
-    except (*UNREADABLE, ComptrollerError) as error:
-        book.say(entry, "what the record says", "what earlier records allow", repr(error))
-    try:
-        book.ledger.apply(entry)
-    except UNREADABLE as error:
-        book.say(entry, "what the record moves", "what earlier records allow", repr(error))
+def _in_turn(store: Store, books: list[int], budgets: BudgetSums) -> Iterator[Step]:
+    for book_id in books:
+        found: list[Discrepancy] = []
+        with store.reading(unhurried=True) as db:
+            for records in verify_book(db, book_id, budgets, found):
+                yield records, []
+        yield 0, found
 
 
 def _check_versions(db: Db) -> Iterator[Discrepancy]:

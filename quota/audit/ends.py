@@ -73,19 +73,18 @@ def check_end(book: BookAudit, entry: Entry) -> None:
         end = End.of_expiry(grant, charge=not hold.facts["returns"])
     else:
         end = _reported_end(book, entry, grant, policy_set)
-    book.same(entry, "units kept", list(end.kept), facts["kept"])
-    book.same(entry, "status", entry.kind, facts["status"])
-    said = (facts["gpu_cost_micro_usd"], facts["gpu_reported"])
-    book.same(entry, "GPU cost in micro-USD", (end.gpu_cost_micro_usd, end.gpu_reported), said)
-    kept = tuple(facts["kept"])
-    if (end.kept, end.gpu_cost_micro_usd) != (kept, said[0]):
-        end = replace(
-            end, kept=kept, gpu_cost_micro_usd=said[0]
-        )  # told of; the rest follows from it
+    cost, kept = facts["gpu_cost_micro_usd"], tuple(facts["kept"])
+    said = (cost, facts["gpu_reported"])
+    ours = (end.kept, end.status, end.gpu_cost_micro_usd, end.gpu_reported)
+    if ours != (kept, facts["status"], *said):
+        book.same(entry, "units kept", list(end.kept), facts["kept"])
+        book.same(entry, "status", entry.kind, facts["status"])
+        book.same(entry, "GPU cost in micro-USD", (end.gpu_cost_micro_usd, end.gpu_reported), said)
+        end = end._replace(kept=kept, gpu_cost_micro_usd=cost)  # the rest is to follow from it
     book.settings.lots = len(book.ledger.lots)
     book.same_draft(entry, draft_end(book.settings, grant, end, book.lots_of(grant), entry.at))
     # An expired grant's cost is not known: nothing more is debited until it is.
-    _take_over(book, entry, grant, hold.facts, 0 if entry.kind == "expired" else said[0])
+    _take_over(book, entry, grant, hold.facts, 0 if entry.kind == "expired" else cost)
     book.end(number, HowEnded(entry.kind, entry.seq, sum(facts["kept"])))
 
 

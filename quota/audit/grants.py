@@ -29,9 +29,10 @@ def check_grant(book: BookAudit, entry: Entry) -> None:
         book.say(entry, "account", "frozen, so that nothing is granted", "a grant")
     told = book.told(entry.plan, facts)
     known = book.settings.circumstances(entry.plan)
-    book.same(entry, "time zones of the account", known.zones, told.zones)
-    book.same(entry, "paid use of the account", known.paid_use, told.paid_use)
-    book.same(entry, "spend cap of the account", known.spend_cap, told.spend_cap)
+    if known != told:
+        book.same(entry, "time zones of the account", known.zones, told.zones)
+        book.same(entry, "paid use of the account", known.paid_use, told.paid_use)
+        book.same(entry, "spend cap of the account", known.spend_cap, told.spend_cap)
     book.needed[facts["key"]] = entry.seq
     if entry.member:
         book.needed[entry.member] = entry.seq
@@ -56,7 +57,7 @@ def _check_decision(book: BookAudit, entry: Entry, grant: GrantFacts, told: Circ
     """
     facts, policy_set = entry.facts, book.policy_set(grant.policy_version)
     case = Case(entry.at, facts, *book.asking(grant, facts, told))
-    for what, expected, found in read_otherwise(book, case):
+    for what, expected, found in _read_otherwise(book, case):
         book.say(entry, what, expected, found)
     readings = readings_of(case, book.book_id, book.ledger.lot)
     decision = case.decide(readings)
@@ -83,7 +84,7 @@ def _check_decision(book: BookAudit, entry: Entry, grant: GrantFacts, told: Circ
     book.same_draft(entry, draft)
 
 
-def read_otherwise(book: BookAudit, case: Case) -> Iterator[tuple[str, Any, Any]]:
+def _read_otherwise(book: BookAudit, case: Case) -> Iterator[tuple[str, Any, Any]]:
     """Say what the record holds of windows, open grants and lots otherwise than earlier records.
 
     Rate state is excepted, it may be kept elsewhere; budgets are no part of a single book.

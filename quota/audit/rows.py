@@ -96,6 +96,8 @@ class RowAudit:
         facts, number = entry.facts, entry.grant_no
         match entry.kind:
             case "grant":
+                if not isinstance(number, int):
+                    raise TypeError(f"a grant's number is not {number!r}")
                 self._grants[number] = self._grant_row(entry)
             case "settled" | "released" | "expired":
                 self._endings[number] = (
@@ -143,7 +145,7 @@ class RowAudit:
                 micros(hold.grant.at),
                 micros(hold.expires_at),
                 None if hold.started_at is None else micros(hold.started_at),
-                int(hold.facts["returns"]),
+                int(hold.facts["returns"] is True),
                 hold.grant.member,
             )
             for number, hold in book.open.items()

@@ -69,8 +69,14 @@ class BudgetSums:
     of_blocks: Counter[tuple[str, int, int]] = field(default_factory=Counter)
 
     def add(self, charges: Iterable[Iterable[Any]]) -> None:
-        """Add charges as records hold them."""
+        """Add charges as records hold them.
+
+        Raises:
+            TypeError: they are none.
+        """
         for name, day, micro_usd, *block in charges:
+            if not (isinstance(name, str) and all(isinstance(n, int) for n in (day, *block))):
+                raise TypeError("a charge is the name of a budget, a day, micro-dollars, a block")
             self.spent[name, day] += micro_usd
             for number in block:
                 self.of_blocks[name, day, number] += micro_usd
@@ -138,11 +144,18 @@ class BookAudit:
         """Report where a record says otherwise than the rules would have drafted it."""
         grant = (draft.grant_no, draft.plan, draft.operation, draft.member)
         said = (entry.grant_no, entry.plan, entry.operation, entry.member)
+        moves = (draft.once, draft.transfers, tuple(map(values_of, draft.lines)), draft.new_lots)
+        if grant == said and moves == (
+            entry.once,
+            entry.transfers,
+            entry.line_values,
+            entry.lots,
+        ):
+            return
         self.same(entry, "grant, plan, operation and member", grant, said)
         self.same(entry, "key of the record", draft.once, entry.once)
         self.same(entry, "transfers", draft.transfers, entry.transfers)
-        if tuple([values_of(line) for line in draft.lines]) != entry.line_values:
-            self.same(entry, "lines", draft.lines, entry.lines)
+        self.same(entry, "lines", draft.lines, entry.lines)
         self.same(entry, "new lots", draft.new_lots, entry.lots)
 
     # --- what the records say ---------------------------------------------------------------
@@ -196,7 +209,7 @@ class BookAudit:
 
     def lots_of(self, grant: GrantFacts) -> LotsInHand:
         """Return the lots that a grant took from, as they stand."""
-        numbers = {parse_lot_id(part.lot_id)[1] for part in grant.allocations if part.lot_id}
+        numbers = [parse_lot_id(part.lot_id)[1] for part in grant.allocations if part.lot_id]
         return self.lots_in_hand(numbers)
 
     def lots_in_hand(self, numbers: Iterable[int]) -> LotsInHand:

@@ -125,6 +125,12 @@ def report(
 def verify(
     database: Database = DATABASE_DEFAULT,
     policies: Policies = POLICIES_DEFAULT,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            "--workers", min=1, help="Processes that verify; default: one per core, if worth it."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Re-derive everything from the chained records, and report each discrepancy.
@@ -134,7 +140,7 @@ def verify(
     [dim]Example: comptroller audit verify --database sqlite:///comptroller.db[/dim]
     """
     with opened(database, policies) as comptroller, counted("records") as progress:
-        found = comptroller.verify(progress=progress)
+        found = comptroller.verify(progress=progress, workers=workers)
     if as_json:
         print_json({"sound": not found, "discrepancies": found})
     else:

@@ -62,16 +62,23 @@ class AuditMethods(Methods):
         with self._db.reading(unhurried=True) as db:
             return reports.report(db, period, wanted, timezone, now)
 
-    def verify(self, *, progress: Progress | None = None) -> list[Discrepancy]:
+    def verify(
+        self, *, progress: Progress | None = None, workers: int | None = 1
+    ) -> list[Discrepancy]:
         """Re-derive everything from the chained records, and return what is not as they say.
 
         Empty when the books are sound. `progress` is told how many records were verified, of how
         many. Nobody waits for it: each book is read in a snapshot of its own.
 
+        `workers`: how many processes verify at the same time; None: one for each core, where there
+        is enough to do. They are started anew: a program that asks for several must be one that can
+        be imported, and its own policy kinds must be found there.
+
         Raises:
+            InvalidRequest: `workers` is no such number, or other processes cannot open the database.
             StoreUnavailable: the database cannot be read.
         """
-        return list(verification.verify(self._db, progress))
+        return list(verification.verify(self._db, progress, workers))
 
     def explain(self, grant_id: str) -> Explanation:
         """Return what each policy read and found for a grant, and what became of it.

@@ -160,3 +160,4 @@ class AsyncNode:
             reply = await pipe.ask(wire.command(*greeting))
             if isinstance(reply, hiredis.ReplyError):
                 raise refused_greeting(str(self.address), str(greeting[0]), reply)
+        pipe.begin()

@@ -49,6 +49,7 @@ class Pipe(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._why_closed: str | None = None
         self._retiring = False
+        self._greeted = False
         # Calls are numbered from 1. Those after `_sent` are in `_unsent`, for the next write.
         self._waiting: deque[asyncio.Future[Any] | None] = deque()  # None: nobody wants that reply
         self._unsent: list[bytes] = []
@@ -88,6 +89,10 @@ class Pipe(asyncio.Protocol):
         self._unsent.append(packed)
         self._waiting.append(future)
         return future
+
+    def begin(self) -> None:
+        """Note that Redis has let us in: replies from now on say that it does its work."""
+        self._greeted = True
 
     def retire(self) -> None:
         """Take no more calls, and close when those under way have their replies."""
@@ -140,7 +145,9 @@ class Pipe(asyncio.Protocol):
             self._misspoken(str(error))
             return
         if in_time:
-            self._breaker.succeeded()
+            # One that takes logins and answers no call is still one that does not answer.
+            if self._greeted:
+                self._breaker.succeeded()
         elif failed:
             self._breaker.failed()
         if self._retiring and self.is_idle:

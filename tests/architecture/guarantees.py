@@ -1,4 +1,4 @@
-"""The guarantees of the design that need neither Stripe nor Redis, by name.
+"""The guarantees of the design, by name.
 
 Each has a test `test_guarantee_<name>...` and a sabotage in tests/sabotage/sabotages.toml.
 """
@@ -21,6 +21,7 @@ GUARANTEES: Final = (
     "priced",
     "append-only",
     "forgettable",
+    "order-free",
     "policy-change-never-resets-usage",
     "no-zone-hopping",
 )

@@ -26,6 +26,7 @@ from tests.redis.trouble import (
     until,
     works_after_waiting,
 )
+from tests.servers import RedisAt
 from tests.servers.proxy import Fault, Proxy
 
 
@@ -207,7 +208,7 @@ def test_an_open_breaker_touches_no_network_and_then_lets_one_probe_through(
 ):
     client = connect(proxy.url, SHORT, clock=clock)
     client.run(COUNT, KEY)
-    proxy.drop_replies(5)
+    proxy.drop_replies(5, containing=b"EVALSHA")  # not of the handshake: SELECT
     for _ in range(5):
         assert client.states() == {"closed"}
         unavailable(client, unknown=True)
@@ -220,6 +221,23 @@ def test_an_open_breaker_touches_no_network_and_then_lets_one_probe_through(
     assert client.states() == {"half-open"}
     until(lambda: works_after_waiting(client, clock))
     assert client.states() == {"closed"}
+
+
+def test_a_server_that_lets_in_and_then_says_nothing_opens_it_all_the_same(
+    connect: Connect, lone_redis: RedisAt, clock: Clock
+):
+    with Proxy(f"{lone_redis.url}/1") as proxy:  # a SELECT goes first, and is answered
+        client = connect(proxy.url, SHORT, clock=clock)
+        client.run(COUNT, KEY)
+        proxy.drop_replies(6, containing=b"EVALSHA")
+        for _ in range(5):
+            assert client.states() == {"closed"}
+            unavailable(client, unknown=True)
+        assert client.states() == {"open"}
+        clock.pass_the_longest_wait()
+        unavailable(client, unknown=True)
+        assert client.states() == {"open"}
+        until(lambda: works_after_waiting(client, clock))
 
 
 def test_replies_that_all_come_too_late_open_it(connect: Connect, proxy: Proxy, clock: Clock):

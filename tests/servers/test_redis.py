@@ -75,4 +75,4 @@ def test_workers_have_databases_of_their_own_on_a_named_server(
         one.flush()
         assert one.run("GET", "key") is None
         assert other.run("GET", "key") == "value"
-        assert (one.url, other.url) == (f"{server.url}/1", f"{server.url}/2")
+        assert (one.url, other.url) == (f"{server.url}/2", f"{server.url}/3")

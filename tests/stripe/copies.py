@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from billing.stripe.signature import sign
+from quota import Denial
 from quota.sales import PurchaseView
 from tests.stripe.shop import Shop
 
@@ -67,4 +68,4 @@ def _nameless(bought: PurchaseView) -> dict[str, Any]:
 
 def _paid_use(shop: Shop, account: str) -> str:
     decision = shop.comptroller.estimate(account=account, operation="clip")
-    return "granted" if decision else str(decision.reason)
+    return str(decision.reason) if isinstance(decision, Denial) else "granted"

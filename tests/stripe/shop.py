@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from billing.placement import placed
 from billing.report import Report
 from policies.policy_set import PolicySet
 from quota import Comptroller, StripeSettings
@@ -94,20 +95,23 @@ class Shop:
     def _ledger(self, account: str) -> Iterator[tuple[str, int]]:
         with self.comptroller._db.reading() as db:
             cursor = db.driver.cursor()
-            cursor.execute(
-                "SELECT account, sum(amount) FROM ("
-                " SELECT t.debit AS account, t.amount FROM comptroller_transfer t"
-                " JOIN comptroller_account_name n ON n.book_id = t.book_id"
-                f" WHERE n.name = '{account}' AND t.asset NOT IN ('CREDIT', 'USD.micro')"
-                " UNION ALL"
-                " SELECT t.credit, -t.amount FROM comptroller_transfer t"
-                " JOIN comptroller_account_name n ON n.book_id = t.book_id"
-                f" WHERE n.name = '{account}' AND t.asset NOT IN ('CREDIT', 'USD.micro')"
-                ") AS sides GROUP BY account"
-            )
+            cursor.execute(placed(LEDGER.format(account=account), db.dialect))
             for name, amount in cursor.fetchall():
                 if amount:
                     yield str(name), int(amount)
+
+
+LEDGER = """
+SELECT account, sum(amount) FROM (
+  SELECT t.debit AS account, t.amount FROM comptroller_transfer t
+    JOIN comptroller_account_name n ON n.book_id = t.book_id
+    WHERE n.name = '{account}' AND t.asset NOT IN ('CREDIT', 'USD.micro')
+  UNION ALL
+  SELECT t.credit, -t.amount FROM comptroller_transfer t
+    JOIN comptroller_account_name n ON n.book_id = t.book_id
+    WHERE n.name = '{account}' AND t.asset NOT IN ('CREDIT', 'USD.micro')
+) AS sides GROUP BY account
+"""
 
 
 @contextmanager

@@ -139,7 +139,7 @@ def at_random(shop: Shop, session: str, chance: random.Random) -> None:
     shop.stripe.pay(session, tax=chance.choice((0, 17, 40)))
     payment = shop.stripe.every("payment_intent")[-1]["id"]
     left = int(shop.stripe.every("charge")[-1]["amount"])
-    dispute = None
+    dispute, over = None, False
     for _ in range(chance.randrange(2, 6)):
         match chance.randrange(3):
             case 0 if left > 1:
@@ -152,9 +152,9 @@ def at_random(shop: Shop, session: str, chance: random.Random) -> None:
             case 1 if left > 1 and dispute is None:
                 dispute = shop.stripe.dispute(charge_of(shop), left)
                 left = 0
-            case 2 if dispute is not None and dispute != "over":
+            case 2 if dispute is not None and not over:
                 chance.choice((shop.stripe.win, shop.stripe.lose))(dispute["id"])
-                dispute = "over"
+                over = True
             case _:
                 pass
 

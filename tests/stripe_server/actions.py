@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import threading
 from collections.abc import Callable
@@ -12,9 +11,9 @@ from tests.stripe_server import (
     balance,
     catalogue,
     checkout,
+    collection,
     customers,
     disputes,
-    invoices,
     payments,
     plan_changes,
     refunds,
@@ -22,6 +21,7 @@ from tests.stripe_server import (
     subscriptions,
 )
 from tests.stripe_server.checkout import Order
+from tests.stripe_server.copies import copied
 from tests.stripe_server.errors import Json
 from tests.stripe_server.lists import at
 from tests.stripe_server.world import World
@@ -59,7 +59,7 @@ def acting(
     def locked(self: A, /, *args: P.args, **kwargs: P.kwargs) -> T:
         with self._lock:
             balance.mature(self.world)
-            return copy.deepcopy(work(self, *args, **kwargs))
+            return copied(work(self, *args, **kwargs))
 
     return locked
 
@@ -97,7 +97,7 @@ class CustomerActions(Actor):
     def decline(self, session: Named, code: str = "generic_decline") -> Json:
         """Try to pay with a card that declines: the session stays open."""
         subject = self._get(session, "checkout.session")
-        checkout.decline(self.world, subject, code, Order())
+        checkout.decline(self.world, subject, code)
         return subject
 
     @acting
@@ -149,7 +149,7 @@ class CustomerActions(Actor):
     ) -> Json:
         """Move a subscription to another price in the billing portal."""
         subject = self._get(subscription, "subscription")
-        items = copy.deepcopy(subscriptions.items_of(subject))
+        items = copied(subscriptions.items_of(subject))
         items[0]["price"] = dict(self._get(price, "price"))
         items[0]["quantity"] = items[0]["quantity"] if quantity is None else quantity
         plan_changes.change(self.world, subject, items, proration_behavior)
@@ -247,7 +247,7 @@ class BankActions(Actor):
             raise ValueError(f"invoice {made['id']} is {made['status']}, not open")
         owner = at(made, "parent.subscription_details.subscription")
         subscription = self._get(owner, "subscription")
-        invoices.pay(self.world, made, subscriptions.method_of(self.world, subscription), fee)
+        collection.pay(self.world, made, subscriptions.method_of(self.world, subscription), fee)
         subscriptions.recovered(self.world, subscription)
         return made
 
@@ -290,6 +290,13 @@ class DashboardActions(Actor):
         intent = self._intent(payment_intent)
         charge = self._get(intent["latest_charge"], "charge")
         return refunds.refund(self.world, charge, amount, pending=pending, reason=reason)
+
+    @acting
+    def cancel_refund(self, refund: Named) -> Json:
+        """Stop a refund that is still pending."""
+        made = self._get(refund, "refund")
+        refunds.cancel(self.world, made)
+        return made
 
     @acting
     def edit_price(self, price: Named, /, unit_amount: int | None = None, **fields: Any) -> Json:

@@ -97,6 +97,13 @@ def take(line: Json, quantity: int) -> None:
     line.update(quantity=quantity, amount_subtotal=line["price"]["unit_amount"] * quantity)
 
 
+def start_free(lines: list[Json]) -> None:
+    """Charge nothing for what recurs: its first period is a trial."""
+    for each in lines:
+        if each["price"]["recurring"]:
+            each.update(amount_subtotal=0, amount_total=0)
+
+
 def _product(world: World, data: Params) -> str:
     if named := data.text("product"):
         return str(world.get(named, "product", param=data.path("product"))["id"])
@@ -115,17 +122,21 @@ def _product(world: World, data: Params) -> str:
 
 
 def priced(world: World, lines: list[Json], applied: list[Json], tax: int) -> None:
-    """Take the discounts off the lines and add the tax, so that the lines give the sums."""
-    subtotal = sum(each["amount_subtotal"] for each in lines)
-    off = min(
-        subtotal,
-        sum(discounts.reduction(world.get(each["coupon"], "coupon"), subtotal) for each in applied),
-    )
-    taken = spread(off, [each["amount_subtotal"] for each in lines])
-    left = [each["amount_subtotal"] - part for each, part in zip(lines, taken, strict=True)]
+    """Take the discounts off the lines and add the tax, so that the lines give the sums.
+
+    One discount after the other, each of what it applies to.
+    """
+    left = [int(each["amount_subtotal"]) for each in lines]
+    for each in applied:
+        coupon = world.get(each["coupon"], "coupon")
+        products = [line["price"]["product"] for line in lines]
+        weights = discounts.eligible(world, coupon, list(zip(products, left, strict=True)))
+        taken = spread(discounts.reduction(coupon, sum(weights)), weights)
+        left = [amount - off for amount, off in zip(left, taken, strict=True)]
     taxes = spread(tax, left)
-    for each, discount, net, added in zip(lines, taken, left, taxes, strict=True):
-        each.update(amount_discount=discount, amount_tax=added, amount_total=net + added)
+    for line, net, added in zip(lines, left, taxes, strict=True):
+        off = line["amount_subtotal"] - net
+        line.update(amount_discount=off, amount_tax=added, amount_total=net + added)
 
 
 def spread(amount: int, weights: list[int]) -> list[int]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from tests.stripe_server import (
     baskets,
     charges,
+    collection,
     customers,
     discounts,
     invoices,
@@ -15,7 +16,7 @@ from tests.stripe_server import (
     setups,
     subscriptions,
 )
-from tests.stripe_server.errors import Json
+from tests.stripe_server.errors import Json, Refusal
 from tests.stripe_server.lists import at
 from tests.stripe_server.world import World
 
@@ -76,13 +77,17 @@ def fail(world: World, session: Json) -> None:
     world.emit("checkout.session.async_payment_failed", session)
 
 
-def decline(world: World, session: Json, code: str, order: Order) -> None:
+def decline(world: World, session: Json, code: str) -> None:
     """Let the customer's card decline: the session stays open, and they may try another."""
-    if session["mode"] != "payment":
-        raise ValueError("this server declines at Checkout for sessions of mode `payment`")
+    if session["mode"] == "setup" or not session["amount_total"]:
+        raise ValueError("there is nothing to pay that could be declined")
     _demand_open(session)
-    payments.decline(world, _intent(world, session), customers.create_card(world, code), code)
-    del order
+    intent = (
+        _intent(world, session)
+        if session["mode"] == "payment"
+        else _intent_of_subscription(world, session, session["amount_total"])
+    )
+    payments.decline(world, intent, customers.create_card(world, code), code)
 
 
 def _demand_open(session: Json) -> None:
@@ -102,12 +107,15 @@ def _prepare(world: World, session: Json, order: Order) -> None:
     _demand_open(session)
     if world.now() >= session["expires_at"]:
         raise ValueError(f"session {session['id']} is over: `expire_due` closes it")
-    applied = list(session["discounts"])
-    if order.promotion_code is not None:
-        applied.append(_typed(world, session, order.promotion_code))
+    applied, lines = list(session["discounts"]), world.note(session["id"])["lines"]
+    try:
+        if order.promotion_code is not None:
+            applied.append(_typed(world, session, order.promotion_code))
+        discounts.check_restrictions(world, applied, lines, session["customer"])
+    except Refusal as refused:
+        raise ValueError(f"Checkout would not take the discount: {refused}") from refused
     if order.tax and not session["automatic_tax"]["enabled"]:
         raise ValueError("tax is computed where the session enables automatic_tax")
-    lines = world.note(session["id"])["lines"]
     if order.quantity is not None:
         baskets.take(lines[0], order.quantity)
     baskets.priced(world, lines, applied, order.tax)
@@ -152,6 +160,8 @@ def _card(world: World, session: Json, order: Order) -> Json:
 def _intent(world: World, session: Json) -> Json:
     """The intent of a session's payment: made when the customer first tries to pay."""
     if found := world.find(session["payment_intent"], "payment_intent"):
+        # Since the first attempt a code may have been typed, or an address.
+        world.change(found, amount=session["amount_total"], customer=session["customer"])
         return found
     data = world.note(session["id"])["payment_intent_data"]
     made = payments.create_intent(
@@ -180,20 +190,31 @@ def _complete(world: World, session: Json) -> None:
 
 
 def _subscribe(world: World, session: Json, order: Order) -> None:
-    """Make the subscription that a session sells, and its first invoice, paid."""
+    """Take the money, and then make the subscription that it is for, with its invoice.
+
+    In this order since API version 2025-03-31: a payment that fails leaves no subscription.
+    """
     note = world.note(session["id"])
     data, lines = note["subscription_data"], note["lines"]
-    recurring = [each for each in lines if each["price"]["recurring"]]
     method = _card(world, session, order)
+    balance = world.get(session["customer"], "customer")["balance"]
+    due = max(0, session["amount_total"] + balance)
+    intent = None
+    if due:
+        intent = _intent_of_subscription(world, session, due)
+        payments.succeed(world, intent, method, order.fee)
+    trial = data.integer("trial_period_days")
+    recurring = [each for each in lines if each["price"]["recurring"]]
     made = subscriptions.create(
         world,
         session["customer"],
         [(each["price"], each["quantity"]) for each in recurring],
-        trial_days=data.integer("trial_period_days"),
+        trial_days=trial,
         automatic_tax=session["automatic_tax"]["enabled"],
         default_payment_method=method["id"],
         description=data.text("description"),
         metadata=data.metadata(),
+        status="trialing" if trial else "active",
     )
     if session["discounts"]:
         discount = discounts.discount_of(
@@ -206,16 +227,30 @@ def _subscribe(world: World, session: Json, order: Order) -> None:
         world.change(made, discounts=[discount["id"]])
     once = [each for each in lines if not each["price"]["recurring"]]
     extra = [invoices.one_time_line(world, made, each) for each in once]
-    trial = made["status"] == "trialing"
-    off = 0 if trial else session["total_details"]["amount_discount"]
-    invoice = subscriptions.first_invoice(
-        world, made, extra, discount=off, tax=0 if trial else order.tax
-    )
-    invoices.pay(world, invoice, method, order.fee)
-    subscriptions.activate(world, made)
+    off = session["total_details"]["amount_discount"]
+    invoice = subscriptions.first_invoice(world, made, extra, discount=off, tax=order.tax)
+    collection.paid_before(world, invoice, intent)
     world.change(
         session,
         invoice=invoice["id"],
         payment_status="paid" if invoice["amount_paid"] else "no_payment_required",
         subscription=made["id"],
     )
+
+
+def _intent_of_subscription(world: World, session: Json, due: int) -> Json:
+    """The intent of a subscription's first payment, in minor units; the session does not show it."""
+    note = world.note(session["id"])
+    if found := world.find(note.get("intent"), "payment_intent"):
+        world.change(found, amount=due, customer=session["customer"])
+        return found
+    made = payments.create_intent(
+        world,
+        due,
+        session["currency"],
+        customer=session["customer"],
+        description="Subscription creation",
+        setup_future_usage="off_session",
+    )
+    note["intent"] = made["id"]
+    return made

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from typing import Any
 
 from tests.stripe_server import periods
 from tests.stripe_server.errors import Json, invalid, missing_parameter
@@ -150,6 +151,41 @@ def check_coupon(world: World, coupon: Json, where: str) -> None:
     if late or not coupon["valid"]:
         message = f"Coupon {coupon['id']} is used up or expired."
         raise invalid(message, code="coupon_expired", param=where)
+
+
+def eligible(world: World, coupon: Json, amounts: list[tuple[str, int]]) -> list[int]:
+    """Return the amounts that a coupon applies to, and 0 for those of other products."""
+    products = world.note(coupon["id"]).get("products")
+    return [amount if products is None or name in products else 0 for name, amount in amounts]
+
+
+def check_restrictions(world: World, applied: list[Json], lines: list[Json], customer: Any) -> None:
+    """Hold discounts against what is bought, and by whom.
+
+    Raises:
+        Refusal: a coupon is of another currency, or its code is for other people or larger sums.
+    """
+    for each in applied:
+        coupon = world.get(each["coupon"], "coupon")
+        currency = lines[0]["currency"] if lines else None
+        if coupon["currency"] not in {None, currency}:
+            message = f"The coupon {coupon['id']} is in {coupon['currency']}, not in {currency}."
+            raise invalid(message, param="discounts")
+        code = world.find(each["promotion_code"], "promotion_code")
+        if code is None:
+            continue
+        limits, total = code["restrictions"], sum(line["amount_subtotal"] for line in lines)
+        paid = any(
+            charge["status"] == "succeeded" and charge["customer"] == customer
+            for charge in world.every("charge")
+        )
+        if (
+            code["customer"] not in {None, customer}
+            or (limits["minimum_amount"] or 0) > total
+            or (limits["first_time_transaction"] and customer and paid)
+        ):
+            message = "This promotion code cannot be redeemed for this purchase."
+            raise invalid(message, code="promotion_code_restricted", param="discounts")
 
 
 def reduction(coupon: Json, amount: int) -> int:

@@ -42,7 +42,7 @@ class Answer:
 
     @property
     def content(self) -> bytes:
-        return json.dumps(self.body, indent=2).encode()
+        return json.dumps(self.body).encode()
 
 
 def read(method: str, target: str, headers: dict[str, str], body: bytes) -> Request:

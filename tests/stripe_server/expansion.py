@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any, Final
 
+from tests.stripe_server.copies import copied
 from tests.stripe_server.errors import Json, malformed
 from tests.stripe_server.world import World
 
@@ -32,14 +32,14 @@ def expanded(world: World, answer: Json, paths: list[str]) -> Json:
     Raises:
         Refusal: a path leads nowhere, or deeper than four steps.
     """
-    copied = copy.deepcopy(answer)
+    made = copied(answer)
     for path in paths:
         parts = path.split(".")
         if len(parts) > DEPTH_MAX:
             message = f"You cannot expand more than 4 levels of a property. Property: {path}"
             raise malformed(message, param="expand")
-        _expand(world, copied, parts, path)
-    return copied
+        _expand(world, made, parts, path)
+    return made
 
 
 def _expand(world: World, holder: Any, parts: list[str], path: str) -> None:
@@ -52,7 +52,7 @@ def _expand(world: World, holder: Any, parts: list[str], path: str) -> None:
     name, *below = parts
     make = PARTS.get((str(holder.get("object")), name))
     if make and name not in holder:
-        holder[name] = copy.deepcopy(make(world, holder))
+        holder[name] = copied(make(world, holder))
     elif name not in holder:
         message = f"This property cannot be expanded ({path})."
         raise malformed(message, param="expand")
@@ -62,7 +62,7 @@ def _expand(world: World, holder: Any, parts: list[str], path: str) -> None:
         if found is None:
             message = f"This property cannot be expanded ({path})."
             raise malformed(message, param="expand")
-        holder[name] = copy.deepcopy(found)
+        holder[name] = copied(found)
     elif isinstance(value, list):
         holder[name] = [_object(world, each) for each in value]
     if below:
@@ -72,5 +72,5 @@ def _expand(world: World, holder: Any, parts: list[str], path: str) -> None:
 def _object(world: World, value: Any) -> Any:
     """A member of a list of ids is expanded with the list."""
     if isinstance(value, str) and value in world.objects:
-        return copy.deepcopy(world.objects[value])
+        return copied(world.objects[value])
     return value

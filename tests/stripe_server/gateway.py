@@ -17,6 +17,17 @@ from tests.stripe_server.routes import Call, routed
 from tests.stripe_server.world import API_VERSION, World
 
 _LOST = frozenset({"silence", "cut"})
+# Parameters that change what customers see, and nothing that this server is about.
+LOOKS = frozenset(
+    """
+    adaptive_pricing branding_settings consent_collection custom_fields custom_text
+    customer_update excluded_payment_method_types integration_identifier locale name_collection
+    origin_context payment_method_collection payment_method_options phone_number_collection
+    preferred_locales redirect_on_completion return_url saved_payment_method_options shipping
+    statement_descriptor statement_descriptor_suffix tax_behavior tax_id_collection use_stripe_sdk
+    wallet_options
+    """.split()
+)
 
 
 class Gateway:
@@ -116,12 +127,22 @@ class Gateway:
             balance.mature(self.world)
             params = Params(request.params)
             made = self._done(Call(self.world, params, ids, request.path), route.handler)
-            body = expanded(self.world, made, _expansions(params))
+            body = expanded(self.world, made, params.texts("expand"))
+        self._complain_of_ignored(request, params)
         if specification.present():
             self.complaints += specification.complaints(body)
         if isinstance(fault, Fault) and fault.kind == "error":
             raise refusal(fault)
         return Answer(200, body)
+
+    def _complain_of_ignored(self, request: Request, params: Params) -> None:
+        """Say which parameters had no effect here that have one at Stripe.
+
+        A test that depends on one must not pass because it was quietly left out.
+        """
+        for name in sorted(params.tree.keys() - params.read - LOOKS):
+            where = f"{request.method} {request.path}"
+            self.complaints.append(f"{where}: this server does nothing about `{name}`")
 
     def _done(self, call: Call, handler: object) -> Json:
         """Run an endpoint. What it refuses leaves nothing behind; a declined payment does."""
@@ -136,8 +157,3 @@ class Gateway:
                 del self.world.events[events:]
             raise
         return made
-
-
-def _expansions(params: Params) -> list[str]:
-    """What a request expands: of a list, its members, under `data`."""
-    return params.texts("expand")

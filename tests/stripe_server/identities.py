@@ -26,9 +26,9 @@ class Identities:
     def make(self, prefix: str) -> str:
         return f"{prefix}_{self.letters(_SHORT if prefix in _SHORT_KINDS else _LONG)}"
 
-    def session(self) -> str:
-        """A Checkout Session: its mode is in its name, and it is long."""
-        return f"cs_test_a1{self.letters(56)}"
+    def session(self, *, livemode: bool) -> str:
+        """A Checkout Session: whether it is about real money is in its name, and it is long."""
+        return f"cs_{'live' if livemode else 'test'}_a1{self.letters(56)}"
 
     def coupon(self) -> str:
         """A coupon that was given no name of its own."""

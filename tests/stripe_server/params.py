@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from tests.stripe_server.errors import malformed, missing_parameter, not_an_integer
 from tests.stripe_server.forms import Tree, ordered, path_of
@@ -13,24 +13,33 @@ VALUE_CHARACTERS_MAX: Final = 500
 
 
 class Params:
-    """A branch of a request's tree; `at` is where it hangs, for the names in errors."""
+    """A branch of a request's tree; `at` is where it hangs, for the names in errors.
+
+    `read` holds the names that an endpoint asked for: what it never asks for, it does not do.
+    """
 
     def __init__(self, tree: Tree, at: list[str] | None = None) -> None:
         self.tree = tree
         self.at = at or []
+        self.read: set[str] = set()
 
     def __contains__(self, name: str) -> bool:
+        self.read.add(name)
         return name in self.tree
 
     def __bool__(self) -> bool:
         return bool(self.tree)
+
+    def _given(self, name: str) -> Any:
+        self.read.add(name)
+        return self.tree.get(name)
 
     def path(self, name: str) -> str:
         return path_of([*self.at, name])
 
     def text(self, name: str) -> str | None:
         """The value, or None where it is absent or empty: Stripe clears a field by an empty one."""
-        value = self.tree.get(name)
+        value = self._given(name)
         return value if isinstance(value, str) and value else None
 
     def demand(self, name: str) -> str:
@@ -57,11 +66,11 @@ class Params:
         return value == "true"
 
     def branch(self, name: str) -> Params:
-        value = self.tree.get(name)
+        value = self._given(name)
         return Params(value if isinstance(value, dict) else {}, [*self.at, name])
 
     def branches(self, name: str) -> list[Params]:
-        value = self.tree.get(name)
+        value = self._given(name)
         if not isinstance(value, dict):
             return []
         return [
@@ -71,12 +80,12 @@ class Params:
         ]
 
     def texts(self, name: str) -> list[str]:
-        value = self.tree.get(name)
+        value = self._given(name)
         return [str(each) for each in ordered(value)] if isinstance(value, dict) else []
 
     def metadata(self, before: dict[str, str] | None = None) -> dict[str, str]:
         """The metadata after this request: an empty value unsets a key, an empty map all."""
-        given = self.tree.get("metadata")
+        given = self._given("metadata")
         if given == "":
             return {}
         merged = dict(before or {})

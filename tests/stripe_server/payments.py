@@ -209,6 +209,9 @@ def update_intent(call: Call) -> Json:
             fields[name] = params.text(name)
     if "metadata" in params:
         fields["metadata"] = params.metadata(intent["metadata"])
+    if method := _method(call.world, params, intent["customer"]):
+        _demand_open(intent)
+        fields |= {"payment_method": method["id"], "status": "requires_confirmation"}
     if (amount := params.integer("amount")) is not None:
         _demand_open(intent)
         fields["amount"] = money.check(amount, intent["currency"], "amount")
@@ -241,11 +244,11 @@ def confirm(world: World, intent: Json, params: Params) -> Json:
         raise invalid(message, code="payment_intent_unexpected_state")
     method = world.get(named, "payment_method", param="payment_method")
     behaviour = world.note(named).get("behaviour", "ok")
+    off_session = bool(params.flag("off_session"))
+    wanted = bool(params.flag("error_on_requires_action"))
     if behaviour == "ok":
         succeed(world, intent, method)
         return intent
-    off_session = bool(params.flag("off_session"))
-    wanted = bool(params.flag("error_on_requires_action"))
     if behaviour == "authentication_required" and not (off_session or wanted):
         action = {"type": "use_stripe_sdk", "use_stripe_sdk": {"type": "three_d_secure_redirect"}}
         world.change(intent, next_action=action, status="requires_action")

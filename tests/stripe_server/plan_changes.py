@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from tests.stripe_server import invoices, periods, subscriptions
+from tests.stripe_server import collection, invoices, periods, subscriptions
 from tests.stripe_server.errors import Json, Refusal
 from tests.stripe_server.world import World
 
@@ -55,14 +55,30 @@ def change(
     return made
 
 
+def credit_rest(world: World, subscription: Json, *, invoiced: bool) -> None:
+    """Give back what is unused of a subscription that ends now: as credit of the customer's.
+
+    What is not invoiced now waits for an invoice that will not come.
+    """
+    start, end = subscriptions.period_of(subscription)
+    now = world.now()
+    items = subscriptions.items_of(subscription)
+    left = periods.part_left(now, start, end)
+    pending = world.note(subscription["id"])["pending"]
+    pending += _credits(world, subscription, items, [], left, (now, end))
+    if invoiced and pending:
+        made = invoices.create(world, subscription, pending, "subscription_update", (start, now))
+        collection.pay(world, made, subscriptions.method_of(world, subscription))
+
+
 def _collect(world: World, subscription: Json, made: Json) -> None:
     """Take what the change costs. A card that declines leaves the subscription past due."""
     method = subscriptions.method_of(world, subscription)
     behaviour = world.note(method["id"]).get("behaviour", "ok") if method else "ok"
     if method is None or behaviour == "ok" or made["amount_due"] == 0:
-        invoices.pay(world, made, method)
+        collection.pay(world, made, method)
         return
-    invoices.fail(world, made, method, behaviour, world.now() + subscriptions.RETRY_SECONDS)
+    collection.fail(world, made, method, behaviour, world.now() + subscriptions.RETRY_SECONDS)
     world.update("customer.subscription.updated", subscription, status="past_due")
 
 

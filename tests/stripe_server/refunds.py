@@ -92,6 +92,22 @@ def fail(world: World, made: Json, reason: str) -> None:
     world.emit("refund.failed", made)
 
 
+def cancel(world: World, made: Json) -> None:
+    """Stop a refund that has not been sent: the money is the account's again."""
+    _demand_pending(made, "cancelled", {"pending"})
+    row = balance.record(
+        world, "refund_failure", made, made["amount"], made["currency"], category="refund_failure"
+    )
+    previous = world.change(
+        made,
+        failure_balance_transaction=row["id"],
+        failure_reason="merchant_request",
+        status="canceled",
+    )
+    _give_back(world, world.get(made["charge"], "charge"), made)
+    _say_updated(world, made, previous)
+
+
 def _demand_pending(made: Json, done: str, wanted: set[str]) -> None:
     if made["status"] not in wanted:
         raise ValueError(f"refund {made['id']} is {made['status']}: it cannot be {done}")
@@ -156,23 +172,4 @@ def update_refund(call: Call) -> Json:
         previous = call.world.change(made, metadata=call.params.metadata(made["metadata"]))
         if previous:
             _say_updated(call.world, made, previous)
-    return made
-
-
-@route("POST", "/v1/refunds/{refund}/cancel")
-def cancel_refund(call: Call) -> Json:
-    """Stop a refund that has not been sent: of those that wait for the customer's bank details."""
-    made = call.world.get(call.id, "refund")
-    if made["status"] not in {"pending", "requires_action"}:
-        raise invalid(f"A refund with status {made['status']} cannot be canceled.")
-    row = balance.record(
-        call.world, "payment_failure_refund", made, made["amount"], made["currency"],
-        category="refund_failure",
-    )  # fmt: skip
-    previous = call.world.change(
-        made, failure_balance_transaction=row["id"], failure_reason="merchant_request",
-        status="canceled",
-    )  # fmt: skip
-    _give_back(call.world, call.world.get(made["charge"], "charge"), made)
-    _say_updated(call.world, made, previous)
     return made

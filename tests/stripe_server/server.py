@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import importlib
 import threading
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from typing import Any, Final, Self
 from quota.testing import FakeClock
 from tests.stripe_server import money, specification
 from tests.stripe_server.actions import BankActions, CustomerActions, DashboardActions
+from tests.stripe_server.copies import copied
 from tests.stripe_server.errors import Json
 from tests.stripe_server.exchange import Request
 from tests.stripe_server.faults import Fault, Gate, Kind
@@ -21,7 +21,7 @@ from tests.stripe_server.world import API_VERSION, Clock, Fees, Settlement, Worl
 
 # The modules that register endpoints.
 _ENDPOINTS: Final = (
-    "account balance baskets catalogue charges customers discounts disputes happenings hooks invoices "
+    "account balance baskets catalogue charges collection customers discounts disputes happenings hooks invoices "
     "payments refunds resources sessions setups subscription_routes"
 ).split()
 
@@ -112,12 +112,12 @@ class StripeServer(CustomerActions, BankActions, DashboardActions):
     def get(self, identity: str) -> Json:
         """An object as it is now, by its id, without a request."""
         with self._lock:
-            return copy.deepcopy(self.world.objects[identity])
+            return copied(self.world.objects[identity])
 
     def every(self, kind: str) -> list[Json]:
         """All objects of a kind, the earliest first."""
         with self._lock:
-            return copy.deepcopy(self.world.every(kind)[::-1])
+            return copied(self.world.every(kind)[::-1])
 
     # --- what goes wrong ----------------------------------------------------------------------
 
@@ -160,7 +160,7 @@ class StripeServer(CustomerActions, BankActions, DashboardActions):
     def events(self) -> list[Json]:
         """Everything that happened, the earliest first."""
         with self._lock:
-            return copy.deepcopy(self.world.events)
+            return copied(self.world.events)
 
     def event_types(self, since: int = 0) -> list[str]:
         """The types of the events after the first so many."""

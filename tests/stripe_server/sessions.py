@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Final
 
 from tests.stripe_server import baskets, discounts, payments
+from tests.stripe_server.copies import copied
 from tests.stripe_server.errors import Json, invalid, missing_parameter
 from tests.stripe_server.params import Params
 from tests.stripe_server.routes import Call, route
@@ -19,6 +19,12 @@ _ONLY_IN: Final = {
     "setup_intent_data": {"setup"},
     "customer_creation": {"payment", "setup"},
     "invoice_creation": {"payment"},
+}
+# What this server does of the parameters that a session hands on.
+_DONE: Final = {
+    "payment_intent_data": {"description", "metadata", "receipt_email", "setup_future_usage"},
+    "subscription_data": {"description", "metadata", "trial_period_days"},
+    "setup_intent_data": {"metadata"},
 }
 # What a session has and nobody here asks for.
 _UNUSED: Final[Json] = {
@@ -58,10 +64,17 @@ def post_session(call: Call) -> Json:
     mode = params.demand("mode")
     _check(world, params, mode)
     lines = [] if mode == "setup" else baskets.lines_of(world, params, mode)
+    if params.branch("subscription_data").integer("trial_period_days"):
+        baskets.start_free(lines)
     applied = discounts.chosen(world, params)
+    discounts.check_restrictions(world, applied, lines, params.text("customer"))
     baskets.priced(world, lines, applied, 0)
-    currency = lines[0]["currency"] if lines else params.text("currency")
-    identity = world.ids.session()
+    currency = params.text("currency")
+    if lines and currency not in {None, lines[0]["currency"]}:
+        message = f"The prices of `line_items` are not in `{currency}`."
+        raise invalid(message, param="currency")
+    currency = lines[0]["currency"] if lines else currency
+    identity = world.ids.session(livemode=world.livemode)
     note = world.note(identity)
     note.update(
         lines=lines,
@@ -82,6 +95,10 @@ def _check(world: World, params: Params, mode: str) -> None:
     """Refuse what contradicts itself."""
     if params.text("ui_mode") in {None, "hosted_page"} and not params.text("success_url"):
         raise missing_parameter("success_url")
+    for name, done in _DONE.items():
+        ignored = sorted(params.branch(name).tree.keys() - done)
+        if ignored:
+            raise LookupError(f"this server does nothing about {name}: {ignored}")
     for name, modes in _ONLY_IN.items():
         if name in params and mode not in modes:
             raise invalid(f"You can not pass `{name}` in `{mode}` mode.", param=name)
@@ -112,7 +129,7 @@ def _face(world: World, identity: str, params: Params, mode: str) -> Json:
     return world.add(
         "checkout.session",
         identity,
-        **copy.deepcopy(_UNUSED),
+        **copied(_UNUSED),
         allow_promotion_codes=params.flag("allow_promotion_codes"),
         amount_subtotal=None,
         amount_total=None,

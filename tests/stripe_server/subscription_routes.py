@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import copy
-
-from tests.stripe_server import discounts, invoices, plan_changes, subscriptions
+from tests.stripe_server import collection, discounts, plan_changes, subscriptions
+from tests.stripe_server.copies import copied
 from tests.stripe_server.errors import Json, Refusal, invalid, missing_parameter
 from tests.stripe_server.lists import page
 from tests.stripe_server.params import Params
@@ -81,18 +80,17 @@ def _discount(world: World, made: Json, applied: list[Json]) -> None:
 
 
 def _collect_first(world: World, made: Json, behavior: str) -> None:
-    total = sum(each["amount"] for each in subscriptions.regular_lines(world, made))
-    off = subscriptions.reduction(world, made, total)
+    off = subscriptions.reduction(world, made, subscriptions.regular_lines(world, made))
     invoice = subscriptions.first_invoice(world, made, [], discount=off, tax=0)
     method = subscriptions.method_of(world, made)
     behaviour = world.note(method["id"]).get("behaviour", "ok") if method else "ok"
     if behavior == "default_incomplete" and invoice["amount_due"]:
         return
     if method is None or behaviour == "ok" or invoice["amount_due"] == 0:
-        invoices.pay(world, invoice, method)
+        collection.pay(world, invoice, method)
         subscriptions.activate(world, made)
         return
-    error = invoices.fail(world, invoice, method, behaviour, None)
+    error = collection.fail(world, invoice, method, behaviour, None)
     if behavior == "error_if_incomplete":
         del world.objects[made["id"]]
         raise Refusal(402, "card_error", error["message"], code=error["code"])
@@ -114,22 +112,27 @@ def update_subscription(call: Call) -> Json:
         fields["default_payment_method"] = method["id"]
     if "description" in params:
         fields["description"] = params.text("description")
+    if "cancel_at" in params:
+        ends = params.integer("cancel_at")
+        fields |= {"cancel_at": ends, "canceled_at": world.now() if ends else None}
     world.update("customer.subscription.updated", made, **fields)
+    if params.text("payment_behavior") not in {None, "allow_incomplete"}:
+        raise LookupError("this server changes a subscription whether it is paid or not")
     if items := params.branches("items"):
-        wanted = _wanted(world, made, items)
+        changed = _wanted(world, made, items)
         behavior = params.text("proration_behavior") or "create_prorations"
         moment = params.integer("proration_date")
-        plan_changes.change(world, made, wanted, behavior, at_time=moment)
-    ends = params.flag("cancel_at_period_end")
-    if ends is not None and ends != made["cancel_at_period_end"]:
-        reason = _reason(made, params, "cancellation_requested" if ends else None)
-        subscriptions.cancel_at_end(world, made, wanted=ends, reason=reason)
+        plan_changes.change(world, made, changed, behavior, at_time=moment)
+    wanted = params.flag("cancel_at_period_end")
+    if wanted is not None and wanted != made["cancel_at_period_end"]:
+        reason = _reason(made, params, "cancellation_requested" if wanted else None)
+        subscriptions.cancel_at_end(world, made, wanted=wanted, reason=reason)
     return made
 
 
 def _wanted(world: World, made: Json, given: list[Params]) -> list[Json]:
     """Return the items as they shall be: those named are changed, the others stay."""
-    items = {each["id"]: copy.deepcopy(each) for each in subscriptions.items_of(made)}
+    items = {each["id"]: copied(each) for each in subscriptions.items_of(made)}
     for each in given:
         named = each.text("id")
         if named is not None and named not in items:
@@ -178,6 +181,9 @@ def cancel_subscription(call: Call) -> Json:
         )
     details = _reason(made, params, "cancellation_requested")
     world.change(made, cancellation_details=details)
+    prorate, invoiced = params.flag("prorate"), bool(params.flag("invoice_now"))
+    if prorate:
+        plan_changes.credit_rest(world, made, invoiced=invoiced)
     return subscriptions.end(world, made)
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any, Final
 
-from tests.stripe_server import discounts, invoices, periods
+from tests.stripe_server import collection, discounts, invoices, periods
+from tests.stripe_server.copies import copied
 from tests.stripe_server.errors import Json
 from tests.stripe_server.lists import at, whole
 from tests.stripe_server.world import World
@@ -66,7 +66,7 @@ def create(
         "subscription",
         identity,
         **{
-            **copy.deepcopy(_UNUSED),
+            **copied(_UNUSED),
             "automatic_tax": {
                 "disabled_reason": None,
                 "enabled": automatic_tax,
@@ -158,12 +158,14 @@ def _interval(price: Json) -> str:
     return str(price["recurring"]["interval"])
 
 
-def reduction(world: World, subscription: Json, subtotal: int) -> int:
-    """Return how many minor units the subscription's discount takes off an invoice now."""
-    if not subscription["discounts"] or subtotal <= 0:
+def reduction(world: World, subscription: Json, lines: list[Json]) -> int:
+    """Return how many minor units the subscription's discount takes off these lines now."""
+    if not subscription["discounts"]:
         return 0
     discount = world.get(subscription["discounts"][0], "discount")
-    return discounts.reduction(world.get(discount["source"]["coupon"], "coupon"), subtotal)
+    coupon = world.get(discount["source"]["coupon"], "coupon")
+    amounts = [(at(each, "pricing.price_details.product"), each["amount"]) for each in lines]
+    return discounts.reduction(coupon, sum(discounts.eligible(world, coupon, amounts)))
 
 
 def _end_discount(world: World, subscription: Json) -> None:
@@ -232,7 +234,7 @@ def renewal_invoice(world: World, subscription: Json, *, tax: int = 0) -> Json:
     lines = [*note["pending"], *regular]
     note["pending"] = []
     _end_discount(world, subscription)
-    off = reduction(world, subscription, sum(each["amount"] for each in regular))
+    off = reduction(world, subscription, regular)
     before = subscription["latest_invoice"]
     made = invoices.create(
         world, subscription, lines, "subscription_cycle", former, discount=off, tax=tax
@@ -251,18 +253,24 @@ def renew(world: World, subscription: Json, *, fee: int | None = None, tax: int 
     if ends_now(world, subscription):
         return None
     made = renewal_invoice(world, subscription, tax=tax)
-    invoices.pay(world, made, method_of(world, subscription), fee)
+    collection.pay(world, made, method_of(world, subscription), fee)
     recovered(world, subscription)
     return made
 
 
 def fail_renewal(world: World, subscription: Json, code: str) -> Json:
-    """Renew a subscription whose period is over, and be declined: it is past due."""
+    """Renew a subscription whose period is over, and be declined: it is past due.
+
+    Where the customer's credit covers it, nothing is declined: the invoice is paid.
+    """
     made = renewal_invoice(world, subscription)
+    if made["amount_due"] == 0:
+        collection.pay(world, made, None)
+        return made
     method = method_of(world, subscription)
     if method is None:
         raise ValueError(f"{subscription['id']} has no card that could decline")
-    invoices.fail(world, made, method, code, world.now() + RETRY_SECONDS)
+    collection.fail(world, made, method, code, world.now() + RETRY_SECONDS)
     world.update("customer.subscription.updated", subscription, status="past_due")
     return made
 

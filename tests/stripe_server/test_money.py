@@ -186,6 +186,20 @@ def test_a_currency_may_be_settled_in_another(clock):
         assert (row.currency, row.amount, row.fee, row.exchange_rate) == ("usd", 1100, 110, 1.1)
 
 
+def test_what_is_about_real_money_says_so(clock):
+    with StripeServer(clock, livemode=True) as server:
+        client = server.client()
+        product = client.v1.products.create({"name": "Pack"})
+        price = client.v1.prices.create(
+            {"product": product.id, "currency": "usd", "unit_amount": 1000}
+        )
+        session = session_of(client, price)
+        assert server.api_key.startswith("sk_live_")
+        assert session.id.startswith("cs_live_")
+        server.pay(session)
+        assert {each["livemode"] for each in server.events} == {True}
+
+
 def test_the_account_says_who_it_is(server, client):
     account = client.v1.accounts.retrieve_current()
     assert (account.id, account.default_currency) == (server.account_id, "usd")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import stripe
 
-from tests.stripe_server import specification
+from tests.stripe_server import StripeServer, specification
 from tests.stripe_server.test_packs import session_of
 
 described = pytest.mark.skipif(
@@ -198,3 +198,13 @@ def test_a_coupon_that_is_deleted_is_gone(client):
     client.v1.coupons.delete("HALF")
     with pytest.raises(stripe.InvalidRequestError, match="No such coupon"):
         client.v1.coupons.retrieve("HALF")
+
+
+def test_what_the_server_does_nothing_about_is_no_secret(clock):
+    def course(**more):
+        with StripeServer(clock) as server:
+            server.client().v1.payment_intents.create({"amount": 500, "currency": "usd", **more})
+
+    course(statement_descriptor="PACK")
+    with pytest.raises(AssertionError, match="does nothing about `capture_method`"):
+        course(capture_method="manual")

@@ -96,12 +96,13 @@ def test_a_key_may_lack_a_permission(server, client):
 
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("kind", ["cut", "silence"])
-def test_an_answer_that_is_lost_is_found_again_by_its_key(server, kind, after):
-    client = server.client(http_client=stripe.RequestsClient(timeout=0.2))
+def test_an_answer_that_is_lost_is_found_again_by_its_key(server, client, kind, after):
+    client.v1.customers.create({"name": "the first compiles the schemas, and takes longer"})
+    hasty = server.client(http_client=stripe.RequestsClient(timeout=0.5))
     server.go_wrong(kind, after=after)
     with pytest.raises(stripe.APIConnectionError):
-        client.v1.customers.create({"name": "Ada"}, KEY)
-    assert len(server.every("customer")) == after
+        hasty.v1.customers.create({"name": "Ada"}, KEY)
+    hasty._requestor._client.close()
+    assert len(server.every("customer")) == 1 + after
     assert client.v1.customers.create({"name": "Ada"}, KEY).name == "Ada"
-    assert len(server.every("customer")) == 1
-    client._requestor._client.close()
+    assert len(server.every("customer")) == 2

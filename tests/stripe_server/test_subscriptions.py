@@ -73,20 +73,36 @@ def test_the_events_of_a_subscription_that_begins(server, client, basic):
     assert server.event_types(since) == [
         "customer.created",
         "payment_method.attached",
-        "customer.subscription.created",
-        "invoice.created",
-        "invoice.finalized",
         "payment_intent.created",
         "charge.succeeded",
         "payment_intent.succeeded",
         "charge.updated",
+        "customer.subscription.created",
+        "invoice.created",
+        "invoice.finalized",
         "invoice_payment.paid",
         "invoice.updated",
         "invoice.paid",
         "invoice.payment_succeeded",
-        "customer.subscription.updated",
         "checkout.session.completed",
     ]
+
+
+def test_a_card_that_declines_at_checkout_leaves_no_subscription(server, client, basic):
+    session = client.v1.checkout.sessions.create(
+        {
+            "mode": "subscription",
+            "success_url": "https://shop.example/thanks",
+            "line_items": [{"price": basic.id, "quantity": 1}],
+        }
+    )
+    server.decline(session)
+    assert server.event_types()[-1] == "payment_intent.payment_failed"
+    assert (server.every("subscription"), server.every("invoice")) == ([], [])
+    assert client.v1.checkout.sessions.retrieve(session.id).status == "open"
+    paid = server.pay(session)
+    assert (paid["payment_status"], len(server.every("payment_intent"))) == ("paid", 1)
+    assert server.get(paid["invoice"])["amount_paid"] == 3000
 
 
 def test_it_renews_at_the_end_of_its_period(server, client, clock, basic):
@@ -272,3 +288,19 @@ def test_a_renewal_that_needs_its_customer_says_so(server, client, clock, basic)
     since = len(server.events)
     server.fail_renewal(made, "authentication_required")
     assert "invoice.payment_action_required" in server.event_types(since)
+
+
+def test_what_is_unused_may_be_credited_when_it_ends(server, client, clock, basic):
+    made = subscribed(server, client, basic)
+    clock.set(datetime(2026, 2, 14, 12, tzinfo=UTC))
+    client.v1.subscriptions.cancel(made["id"], {"prorate": True, "invoice_now": True})
+    assert client.v1.customers.retrieve(made["customer"]).balance == -1500
+
+
+def test_it_may_end_at_any_time_that_is_named(server, client, clock, basic):
+    made = subscribed(server, client, basic)
+    ends = instant(2026, 2, 10)
+    client.v1.subscriptions.update(made["id"], {"cancel_at": ends})
+    clock.set(datetime(2026, 2, 10, tzinfo=UTC))
+    assert server.renew(made) is None
+    assert client.v1.subscriptions.retrieve(made["id"]).ended_at == ends

@@ -82,3 +82,45 @@ def test_a_discount_of_a_subscription_lasts_as_long_as_its_coupon(server, client
     assert paid == [1500, 1500]
     clock.advance(days=31)
     assert [server.renew(each)["amount_paid"] for each in (first, second)] == [3000, 1500]
+
+
+def test_a_coupon_may_be_for_one_product(server, client, pack, basic):
+    off = coupon(client, percent_off=50, applies_to={"products": [basic.product]})
+    assert client.v1.coupons.retrieve(off.id, {"expand": ["applies_to"]}).applies_to.products == [
+        basic.product
+    ]
+    assert sums(session_of(client, pack, discounts=[{"coupon": off.id}])) == (2000, 0, 0, 2000)
+    lines = [{"price": basic.id, "quantity": 1}, {"price": pack.id, "quantity": 1}]
+    made = subscribed(server, client, basic, line_items=lines, discounts=[{"coupon": off.id}])
+    assert server.get(made["latest_invoice"])["amount_paid"] == 3500
+
+
+@pytest.mark.parametrize(
+    "restriction",
+    [
+        {"restrictions": {"minimum_amount": 2001, "minimum_amount_currency": "usd"}},
+        {"customer": "another"},
+        {"restrictions": {"first_time_transaction": True}},
+        {"expires_at": 1_000_000_000},
+        {"active": False},
+    ],
+)
+def test_a_promotion_code_may_not_be_for_everybody(server, client, pack, restriction):
+    customer = client.v1.customers.create({"email": "ada@example.com"})
+    server.pay(session_of(client, pack, customer=customer.id))
+    if "customer" in restriction:
+        restriction = {"customer": client.v1.customers.create({}).id}
+    promotion = {"type": "coupon", "coupon": coupon(client, percent_off=10).id}
+    code = client.v1.promotion_codes.create({"promotion": promotion, "code": "X", **restriction})
+    discounts = [{"promotion_code": code.id}]
+    with pytest.raises(stripe.InvalidRequestError, match="promotion code cannot be redeemed"):
+        session_of(client, pack, customer=customer.id, discounts=discounts)
+    session = session_of(client, pack, customer=customer.id, allow_promotion_codes=True)
+    with pytest.raises(ValueError, match="promotion code"):
+        server.pay(session, promotion_code="x")
+
+
+def test_a_coupon_is_of_one_currency(client, pack):
+    off = coupon(client, amount_off=100, currency="eur")
+    with pytest.raises(stripe.InvalidRequestError, match="is in eur, not in usd"):
+        session_of(client, pack, discounts=[{"coupon": off.id}])

@@ -156,11 +156,13 @@ def test_a_card_of_another_customer_is_refused(server, client, customer):
 
 
 def test_a_card_that_declines_at_checkout_leaves_the_session_open(server, client, pack):
-    session = session_of(client, pack)
+    line = {"price": pack.id, "quantity": 1, "adjustable_quantity": {"enabled": True}}
+    session = session_of(client, pack, line_items=[line])
     declined = server.decline(session, "insufficient_funds")
     assert (declined["status"], server.event_types()[-1]) == (
         "open",
         "payment_intent.payment_failed",
     )
-    paid = server.pay(session)
+    paid = server.pay(session, quantity=2)
     assert paid["payment_intent"] == declined["payment_intent"]
+    assert server.get(paid["payment_intent"])["amount_received"] == 4000

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from fractions import Fraction
 from typing import Any, Final
 
+from tests.stripe_server.copies import copied
 from tests.stripe_server.errors import Json, no_such
 from tests.stripe_server.identities import Identities
 
@@ -87,7 +87,7 @@ class World:
     def change(subject: Json, /, **fields: Any) -> Json:
         """Set fields and return the former values of those that differ: `previous_attributes`."""
         before = {
-            name: copy.deepcopy(subject.get(name))
+            name: copied(subject.get(name))
             for name, value in fields.items()
             if subject.get(name) != value
         }
@@ -98,9 +98,9 @@ class World:
 
     def emit(self, name: str, subject: Json, previous: Json | None = None) -> Json:
         """Record that something happened, with the object as it is at this moment."""
-        data: Json = {"object": copy.deepcopy(subject)}
+        data: Json = {"object": copied(subject)}
         if previous is not None:
-            data["previous_attributes"] = copy.deepcopy(previous)
+            data["previous_attributes"] = copied(previous)
         event: Json = {
             "id": f"evt_1{self.ids.letters(23)}",
             "object": "event",
