@@ -45,7 +45,7 @@ class StripeSettings:
             raise InvalidRequest("webhook_secrets must be a list of secrets, not one text")
         secrets = tuple(self.webhook_secrets)
         # Anybody could sign with an empty one.
-        if not all(isinstance(each, str) and SECRET.fullmatch(each) for each in secrets):
+        if not all(SECRET.fullmatch(str(each)) for each in secrets):
             raise InvalidRequest(
                 "a webhook secret must begin with whsec_: copy the signing secret of the endpoint"
             )

@@ -32,7 +32,7 @@ POLICY: Final = "policy "
 
 def play(table: str) -> None:
     """Run a table from top to bottom. The books must be sound in the end, and Stripe must have no complaints."""
-    lines = list(_lines(table))
+    lines = _lines(table)
     policies = POLICIES + "\n".join(
         line.removeprefix(POLICY) for line, _ in lines if line.startswith(POLICY)
     )
@@ -52,11 +52,15 @@ def written(standing: dict[str, Any]) -> str:
     return ", ".join(f"{name} {value}" for name, value in sorted(standing.items()) if value != 0)
 
 
-def _lines(table: str) -> Iterator[tuple[str, str]]:
+def _lines(table: str) -> list[tuple[str, str]]:
+    lines: list[tuple[str, str]] = []
     for line in table.strip().splitlines():
-        what, _, then = line.partition("|")
-        if what.strip():
-            yield what.strip(), then.strip()
+        what, _, then = (part.strip() for part in line.partition("|"))
+        if what:
+            lines.append((what, then))
+        else:  # the right side goes on
+            lines[-1] = lines[-1][0], f"{lines[-1][1]}, {then}"
+    return lines
 
 
 class Course:

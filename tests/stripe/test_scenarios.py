@@ -172,10 +172,11 @@ DISPUTES = {
         lose                | held 0, receivable 0, returned 1.20, deferred 0, refunded 1.20, loss 2.80
     """,
     "lost in part": """
-        offer ten    | status pending
-        pay          | status paid, units 10, generates yes, clearing 4.00, deferred 4.00
-        dispute 1.50 | units 0, held 10, generates no, clearing -12.50, receivable 1.50, fees 15.00
-        lose         | units 7, held 0, generates yes, receivable 0, returned 1.20, refunded 1.20, loss 0.30, deferred 2.80
+        offer ten           | status pending
+        pay                 | status paid, units 10, generates yes, clearing 4.00, deferred 4.00
+        dispute 1.50        | units 0, held 10, generates no, clearing -12.50, receivable 1.50, fees 15.00
+        lose                | units 7, held 0, generates yes, receivable 0, deferred 2.80
+                            | returned 1.20, refunded 1.20, loss 0.30
     """,
     "an inquiry takes nothing until it becomes a dispute": """
         offer ten           | status pending
