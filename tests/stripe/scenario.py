@@ -14,6 +14,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any, Final
 
+from billing.placement import placed
 from policies.fields import minor_digits
 from quota.sales import Checkout, PurchaseView
 from tests.stripe.shop import POLICIES, URLS, Shop, opened
@@ -25,18 +26,19 @@ NAMES: Final = {
     "chargeback_loss": "loss",
 }
 CREDITED: Final = frozenset({"deferred", "revenue", "breakage", "refunded", "tax"})
+HELD: Final = "SELECT coalesce(sum(units_held), 0) FROM comptroller_lot_balance"
 PLAIN: Final = frozenset({"units", "held"})
 START: Final = {"status": "none", "units": 0, "held": 0, "generates": "no"}
 POLICY: Final = "policy "
 
 
-def play(table: str) -> None:
+def play(table: str, database: str = "sqlite://") -> None:
     """Run a table from top to bottom. The books must be sound in the end, and Stripe must have no complaints."""
     lines = _lines(table)
     policies = POLICIES + "\n".join(
         line.removeprefix(POLICY) for line, _ in lines if line.startswith(POLICY)
     )
-    with opened(policies=policies) as shop:
+    with opened(database, policies) as shop:
         course = Course(shop)
         expected: dict[str, Any] = dict(START)
         for what, then in lines:
@@ -113,7 +115,7 @@ class Course:
         """Units that jobs hold, or a dispute."""
         with self.shop.comptroller._db.reading() as db:
             cursor = db.driver.cursor()
-            cursor.execute("SELECT coalesce(sum(units_held), 0) FROM comptroller_lot_balance")
+            cursor.execute(placed(HELD, db.dialect))
             row = cursor.fetchone()
             assert row is not None
             return int(row[0])

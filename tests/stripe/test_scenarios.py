@@ -279,3 +279,18 @@ def test_a_refund_of_ours_ends_as_one_made_in_the_dashboard(table):
 @pytest.mark.parametrize("table", DISPUTES.values(), ids=DISPUTES)
 def test_disputes(table):
     play(table)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "refunded in parts",
+        "units that a job holds when the refund comes are revoked when they return",
+        "lost after use: what was used is our loss, never a negative balance",
+        "units that a job holds when the dispute is lost: their return makes the loss smaller",
+        "other credits are not used meanwhile, by default",
+        "a lot does not expire while it is disputed: won, it expires then",
+    ],
+)
+def test_postgresql_keeps_the_same_books(name, database_url):
+    play({**REFUNDS, **DISPUTES}[name], database_url)
