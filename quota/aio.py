@@ -261,6 +261,9 @@ class AsyncComptroller:
     purchase = awaited(Comptroller.purchase)
     purchases = awaited(Comptroller.purchases)
     customer_portal = awaited(Comptroller.customer_portal)
+    set_top_up = awaited(Comptroller.set_top_up)
+    top_up_of = awaited(Comptroller.top_up_of)
+    top_up = awaited(Comptroller.top_up)
 
     get = awaited(Comptroller.get)
     find = awaited(Comptroller.find)

@@ -15,7 +15,7 @@ import stripe
 
 from billing.book import canonical
 from billing.payments import Purchase
-from billing.stripe.events import KIND_KEY, PURCHASE_KEY
+from billing.stripe.events import KIND_KEY, PURCHASE_KEY, TOP_UP
 from billing.stripe.settings import StripeSettings
 from policies.errors import PaymentRefused, PaymentUnavailable
 
@@ -99,9 +99,13 @@ class Gateway:
         *,
         promotion_codes: bool,
         automatic_tax: bool,
+        save_card: bool,
     ) -> Json:
         """Create the Checkout Session of a purchase. `urls`: where the buyer goes on success, and on cancelling."""
         metadata = {PURCHASE_KEY: purchase.id, KIND_KEY: "pack"}
+        payment: Any = {"metadata": metadata}
+        if save_card:
+            payment["setup_future_usage"] = "off_session"
 
         def create(price: str) -> Json:
             with _told():
@@ -111,7 +115,7 @@ class Gateway:
                         "customer": customer,
                         "client_reference_id": purchase.id,
                         "metadata": metadata,
-                        "payment_intent_data": {"metadata": metadata},
+                        "payment_intent_data": payment,
                         "line_items": [{"price": price, "quantity": 1}],
                         "success_url": urls[0],
                         "cancel_url": urls[1],
@@ -131,6 +135,37 @@ class Gateway:
             if other == price:
                 raise
         return create(other)
+
+    def create_payment(self, purchase: Purchase, customer: str) -> Json:
+        """Pay for a purchase with the customer's card, without anybody there.
+
+        Raises:
+            PaymentRefused: there is no card, or it is declined, or its bank asks for the buyer (`code` says which).
+        """
+        with _told():
+            made = self._client.v1.payment_intents.create(
+                {
+                    "amount": purchase.price_minor,
+                    "currency": purchase.currency,
+                    "customer": customer,
+                    "payment_method": self._card_of(customer),
+                    "off_session": True,
+                    "confirm": True,
+                    "metadata": {PURCHASE_KEY: purchase.id, KIND_KEY: TOP_UP},
+                },
+                {"idempotency_key": f"{KEY}:top_up:{purchase.id}"},
+            )
+        return _json(made)
+
+    def _card_of(self, customer: str) -> str:
+        v1 = self._client.v1
+        settings = v1.customers.retrieve(customer).invoice_settings
+        default = None if settings is None else settings.default_payment_method
+        if default is not None:
+            return default if isinstance(default, str) else default.id
+        for card in v1.customers.payment_methods.list(customer, {"type": "card", "limit": 1}).data:
+            return card.id
+        raise PaymentRefused("the customer has no card at Stripe", code="no_payment_method")
 
     def create_refund(self, payment: str, amount_minor: int | None, key: str) -> Json:
         """Refund a payment, in part or what is left of it. `key`: what the refund is known by."""

@@ -64,6 +64,19 @@ class StripeCustomer(Table, table=True):
     customer_id: str = Field(sa_column=words("customer_id"))
 
 
+class TopUpRow(Table, table=True):
+    """What an account has opted in to buy whenever its credits run low. `off`: why it is switched off."""
+
+    __tablename__ = f"{PREFIX}top_up"
+    __table_args__ = (CheckConstraint("below_units > 0 AND cap_minor >= 0"),)
+    book_id: int = Field(sa_column=whole("book_id", primary_key=True))
+    pack: str = Field(sa_column=words("pack"))
+    below_units: int = Field(sa_column=whole("below_units"))
+    cap_minor: int = Field(sa_column=whole("cap_minor"))
+    currency: str = Field(sa_column=words("currency"))
+    off: str | None = Field(sa_column=words("off", nullable=True))
+
+
 class StripeEvent(Table, table=True):
     """One event in the inbox, with its exact bytes until they are erased."""
 
@@ -95,4 +108,5 @@ class StripeEvent(Table, table=True):
 PURCHASES: Final = core(PurchaseRow)
 STRIPE_FACTS: Final = core(StripeFact)
 STRIPE_CUSTOMERS: Final = core(StripeCustomer)
+TOP_UPS: Final = core(TopUpRow)
 STRIPE_EVENTS: Final = core(StripeEvent)

@@ -17,7 +17,7 @@ from billing.verify import LedgerAudit
 from policies.errors import ComptrollerError
 from quota.audit.ends import check_attempt, check_end, check_late, check_renewal
 from quota.audit.grants import check_grant
-from quota.audit.payments import check_checkout, check_payment
+from quota.audit.payments import check_checkout, check_payment, check_top_up
 from quota.audit.rows import RowAudit, load_values
 from quota.audit.settings import (
     check_forget,
@@ -47,6 +47,7 @@ CHECKS: Final[dict[str, Check]] = {
     "refund": check_refund,
     "checkout": check_checkout,
     "payment": check_payment,
+    "top_up": check_top_up,
     "lot_expiry": check_lot_expiry,
     "plan": check_plan,
     "zone": check_zone,

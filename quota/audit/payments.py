@@ -9,11 +9,13 @@ from typing import Any, Final
 from sqlalchemy import bindparam, select
 
 from billing.book import canonical
+from billing.draft import Draft
 from billing.entries import Entry
 from billing.lots import Lot
 from billing.payments import Payment, Purchase, draft_checkout, draft_payment, lot_of
 from billing.sql import Db, Statement
 from billing.stripe.tables import PURCHASES
+from billing.stripe.top_ups import TopUp
 from quota.audit.state import BookAudit
 
 PURCHASE_COLUMNS: Final = (
@@ -73,6 +75,12 @@ def check_payment(book: BookAudit, entry: Entry) -> None:
         book.say(entry, "price that was paid", sale.state.price_minor, now.price_minor)
     book.settings.disputes += now.stops_paid_use - sale.state.stops_paid_use
     sale.state = now
+
+
+def check_top_up(book: BookAudit, entry: Entry) -> None:
+    """Take over what the account has opted in to."""
+    book.top_up = TopUp(**entry.facts), entry.seq
+    book.same_draft(entry, Draft("top_up", entry.at, entry.facts))
 
 
 def purchase_rows(db: Db, book_id: int) -> dict[str, tuple[Any, ...]]:

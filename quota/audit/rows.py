@@ -14,6 +14,7 @@ from billing.chain import FIRST, LAST
 from billing.discrepancy import Discrepancy, compared, discrepancy
 from billing.entries import Entry
 from billing.sql import Db, Statement
+from billing.stripe.top_ups import TopUp, load_top_up
 from billing.tables import ACCOUNT_NAMES, BOOKS, ERASABLES
 from policies.instants import from_micros, micros
 from quota.audit.payments import (
@@ -158,6 +159,9 @@ class RowAudit:
         purchases, places = expected_purchases(book), {k: s.seq for k, s in book.sales.items()}
         rows = purchase_rows(self._db, book.book_id)
         self._compare("purchase", PURCHASE_COLUMNS, purchases, rows, places)
+        top_up, kept = book.top_up, load_top_up(self._db, book.book_id)
+        told: Rows = {} if top_up is None else {"": tuple(top_up[0])}
+        self._compare("top-up", TopUp._fields, told, {} if kept is None else {"": tuple(kept)})
         self._finish_settings()
         self._finish_names()
 

@@ -16,6 +16,7 @@ from billing.discrepancy import Discrepancy, discrepancy
 from billing.draft import Draft
 from billing.entries import LINE_FIELDS, Entry, instant_of, parsed, values_of
 from billing.sql import Db
+from billing.stripe.top_ups import TopUp
 from billing.verify import LedgerAudit
 from policies.policy_set import PolicySet
 from policies.request import Circumstances
@@ -115,6 +116,7 @@ class BookAudit:
         self.forgotten = False
         self.sales: dict[str, Any] = {}
         """Purchases by their id, as quota.audit.payments keeps them."""
+        self.top_up: tuple[TopUp, int] | None = None
         self.usage = Usage()
         self.open: dict[int, OpenHold] = {}
         self.open_by_member: Counter[str] = Counter()

@@ -16,7 +16,7 @@ from quota.denials import DenialRecord, load_denials, lost_denials
 from quota.grants import Grant
 from quota.ids import parse_grant_id
 from quota.methods.leased import LeasedMethods
-from quota.methods.selling import SellingMethods
+from quota.methods.topping_up import TopUpMethods
 from quota.prefilter.unbooked import parse_unbooked_id
 from quota.standings import Standing, standings
 from quota.sweeps import books_with_dues, overdue_holds, share_expired, sweep_book
@@ -57,7 +57,7 @@ class Health:
         return f"{100 * self.expired // self.ended} %" if self.ended else "0 %"
 
 
-class QuestionMethods(LeasedMethods, SellingMethods):
+class QuestionMethods(LeasedMethods, TopUpMethods):
     """Methods that ask."""
 
     def get(self, grant_id: str) -> Grant:
@@ -140,7 +140,7 @@ class QuestionMethods(LeasedMethods, SellingMethods):
         """Write down what has fallen due on quiet accounts, and return how many records that took. Changes no answer.
 
         On PostgreSQL it also returns to budgets what dead processes had leased of them. Events of Stripe's that could
-        not be worked off are tried again.
+        not be worked off are tried again, and accounts that have opted in are topped up.
 
         Raises:
             AccountBusy: the database stayed locked past the timeout; what was swept so far stays.
@@ -148,6 +148,7 @@ class QuestionMethods(LeasedMethods, SellingMethods):
         now, written, after = self._clock(), 0, 0
         self._return_blocks(now)
         self._work_off_the_inbox()
+        self._top_up_all()
         while True:
             with self._db.reading() as db:
                 books = books_with_dues(db, now, after)

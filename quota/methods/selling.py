@@ -59,6 +59,7 @@ class SellingMethods(Methods):
         currency: str | None = None,
         promotion_codes: bool = False,
         automatic_tax: bool = False,
+        save_card: bool = False,
     ) -> Checkout:
         """Offer a pack to a buyer, and return the Checkout Session at whose `url` it can be paid.
 
@@ -74,6 +75,7 @@ class SellingMethods(Methods):
             currency: one of the pack's; the default is the policy file's.
             promotion_codes: whether the buyer may enter promotion codes of the Stripe account.
             automatic_tax: whether Stripe works out taxes.
+            save_card: whether the card is kept for automatic top-ups. It switches none on.
 
         Raises:
             InvalidRequest: there is no such pack, or not in that currency, or no Stripe key is configured.
@@ -89,7 +91,12 @@ class SellingMethods(Methods):
         if customer is None:
             customer = gateway.create_customer(purchase.id)
         made = gateway.create_session(
-            purchase, customer, urls, promotion_codes=promotion_codes, automatic_tax=automatic_tax
+            purchase,
+            customer,
+            urls,
+            promotion_codes=promotion_codes,
+            automatic_tax=automatic_tax,
+            save_card=save_card,
         )
         self._offered(purchase.id, book_id, customer, str(made["id"]))
         return Checkout(purchase.id, str(made["id"]), str(made["url"]))

@@ -17,7 +17,7 @@ SHARED = {
     for name in (
         *("account_name", "payment_reference", "asset"),
         *("policy_version", "budget_day", "budget_block", "denial", "denial_loss"),
-        *("purchase", "stripe_fact", "stripe_customer", "stripe_event"),
+        *("purchase", "stripe_fact", "stripe_customer", "stripe_event", "top_up"),
     )
 }
 """The tables that all books share. They are in one place, wherever the books are."""

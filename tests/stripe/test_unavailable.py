@@ -146,6 +146,7 @@ def test_asking_again_for_the_same_purchase_gives_the_same_session(shop, kind):
         (URLS["success_url"], URLS["cancel_url"]),
         promotion_codes=False,
         automatic_tax=False,
+        save_card=False,
     )
     assert again["id"] == made["id"]
     # Its buyer has never seen it; should it be paid all the same, its event finds the purchase.

@@ -50,6 +50,7 @@ def upgrade() -> None:
         _make_again(BALANCE, _create_balances)
         _create_indexes()
     _create_purchases()
+    _create_top_ups()
     _create_events()
 
 
@@ -200,6 +201,21 @@ def _create_purchases() -> None:
         words("customer_id"),
         sa.PrimaryKeyConstraint("book_id"),
         sa.UniqueConstraint("customer_id"),
+    )
+
+
+def _create_top_ups() -> None:
+    """Who has opted in to automatic top-ups."""
+    op.create_table(
+        "comptroller_top_up",
+        whole("book_id"),
+        words("pack"),
+        whole("below_units"),
+        whole("cap_minor"),
+        words("currency"),
+        words("off", null=True),
+        sa.PrimaryKeyConstraint("book_id"),
+        sa.CheckConstraint("below_units > 0 AND cap_minor >= 0"),
     )
 
 
