@@ -71,14 +71,15 @@ class Gateway:
         return self._prices[lookup_key]
 
     def _find_price(self, lookup_key: str, purchase: Purchase) -> str:
-        prices, former = self._client.v1.prices, ""
+        prices = self._client.v1.prices
         with _told():
-            for found in prices.list({"lookup_keys": [lookup_key]}).data:
-                said = found.active, found.unit_amount, found.currency
-                if said == (True, purchase.price_minor, purchase.currency):
+            others = prices.list({"lookup_keys": [lookup_key]}).data
+            for found in others:
+                same = (found.unit_amount, found.currency)
+                if found.active and same == (purchase.price_minor, purchase.currency):
                     return str(found.id)
-                # Somebody has archived or edited it. The price that replaces it is another than the first one.
-                former = f":{found.id}"
+            # Where the dashboard has edited or archived ours, another is made, not the first one given again.
+            instead = "".join(f":{found.id}" for found in others)
             made = prices.create(
                 {
                     "currency": purchase.currency,
@@ -87,7 +88,7 @@ class Gateway:
                     "transfer_lookup_key": True,
                     "product_data": {"name": f"{purchase.units} credits ({purchase.pack})"},
                 },
-                {"idempotency_key": f"{KEY}:price:{lookup_key}{former}"},
+                {"idempotency_key": f"{KEY}:price:{lookup_key}{instead}"},
             )
         return str(made.id)
 
@@ -106,35 +107,35 @@ class Gateway:
         payment: Any = {"metadata": metadata}
         if save_card:
             payment["setup_future_usage"] = "off_session"
+        asked: Any = {
+            "mode": "payment",
+            "payment_intent_data": payment,
+            "customer": customer,
+            "client_reference_id": purchase.id,
+            "metadata": metadata,
+            "success_url": urls[0],
+            "cancel_url": urls[1],
+            "allow_promotion_codes": promotion_codes,
+            "automatic_tax": {"enabled": automatic_tax},
+        }
+        if automatic_tax:
+            # Taxes depend on where the buyer is, which Checkout asks and the customer is to remember.
+            asked["customer_update"] = {"address": "auto"}
+        return self._session_of(purchase, asked)
 
-        def create(price: str) -> Json:
-            with _told():
-                made = self._client.v1.checkout.sessions.create(
-                    {
-                        "mode": "payment",
-                        "customer": customer,
-                        "client_reference_id": purchase.id,
-                        "metadata": metadata,
-                        "payment_intent_data": payment,
-                        "line_items": [{"price": price, "quantity": 1}],
-                        "success_url": urls[0],
-                        "cancel_url": urls[1],
-                        "allow_promotion_codes": promotion_codes,
-                        "automatic_tax": {"enabled": automatic_tax},
-                    },
-                    {"idempotency_key": f"{KEY}:session:{purchase.id}:{price}"},
-                )
-            return _json(made)
-
-        price = self.price(purchase)
+    def _session_of(self, purchase: Purchase, asked: Any, *, afresh: bool = False) -> Json:
+        """Create a session at the purchase's price; once more, should somebody have archived that since we looked."""
+        price = self.price(purchase, afresh=afresh)
+        whole = {**asked, "line_items": [{"price": price, "quantity": 1}]}
+        key = f"{KEY}:session:{purchase.id}:{price}"
         try:
-            return create(price)
+            with _told():
+                made = self._client.v1.checkout.sessions.create(whole, {"idempotency_key": key})
         except PaymentRefused:
-            # Somebody may have archived the price in the dashboard since it was looked up.
-            other = self.price(purchase, afresh=True)
-            if other == price:
+            if afresh or self.price(purchase, afresh=True) == price:
                 raise
-        return create(other)
+            return self._session_of(purchase, asked, afresh=True)
+        return _json(made)
 
     def create_payment(self, purchase: Purchase, customer: str) -> Json:
         """Pay for a purchase with the customer's card, without anybody there.

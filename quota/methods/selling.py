@@ -12,6 +12,7 @@ from billing.posting import post
 from billing.sql import Db
 from billing.stripe import inbox
 from billing.stripe.events import Event, Heard, heard_of, parsed, related
+from billing.stripe.facts import REFUND
 from billing.stripe.purchases import (
     Sale,
     add_sale,
@@ -119,6 +120,7 @@ class SellingMethods(Methods):
             InvalidRequest: it is no event, of another mode or account, or no Stripe key is configured.
             AccountBusy: the account stayed locked past the timeout. Answer 500: Stripe sends it again.
             StoreUnavailable: the database cannot be written. Answer 500: Stripe sends it again.
+            PaymentUnavailable: it is a thin event, and Stripe cannot be asked now. Answer 500.
         """
         settings = self._settings()
         if not isinstance(payload, bytes):
@@ -165,8 +167,8 @@ class SellingMethods(Methods):
         Args:
             purchase_id: what `checkout` said.
             amount_minor: in minor units of its currency, tax included; None: all that is left.
-            key: what this refund is known by; by default what was refunded before it, so that a call that is repeated
-                because its answer was lost makes no second refund.
+            key: what this refund is known by. By default the number of refunds that were heard of before: a call that
+                is repeated at once because its answer was lost makes no second one. Who repeats it later names a key.
 
         Raises:
             UnknownPurchase: there is no such purchase.
@@ -185,7 +187,7 @@ class SellingMethods(Methods):
             raise InvalidRequest(
                 f"{left} {found.currency} (minor units) of purchase `{purchase_id}` are left to refund"
             )
-        known_by = key or f"{found.refunded_minor}+{amount}"
+        known_by = key or f"{self._refunds_of(found)}:{amount}"
         made = gateway.create_refund(found.payment, amount, f"{purchase_id}:{known_by}")
         heard = heard_of(made, "refund.created", int(self._clock().timestamp()))
         if heard is not None:
@@ -231,6 +233,11 @@ class SellingMethods(Methods):
         if customer is None:
             raise InvalidRequest(f"account `{account}` has bought nothing through Stripe yet")
         return gateway.portal(customer, text(return_url, "return_url", most=2000))
+
+    def _refunds_of(self, found: PurchaseView) -> int:
+        """Return how many refunds of a purchase were heard of, those that failed too: after one, another is another."""
+        with self._db.reading() as db:
+            return len(known_of(db, (found.session_id, found.payment)).get(REFUND, {}))
 
     # --- what these are made of -------------------------------------------------------------
 

@@ -1,10 +1,11 @@
 """Scenarios as tables: what happens on the left, and on the right how purchase, units and books stand after it.
 
-    pay 4.00   | status paid, units 10, clearing 4.00, deferred 4.00
+    pay        | status paid, units 10, clearing 4.00, deferred 4.00
 
 The right side names what has changed, as it stands now; what it does not name must be as it was. Money is written in
 the purchase's currency. Each account of money is shown with the sign that it usually has: what we owe or have earned is
-positive there, and so is what we have or have lost. After each line the backend hears of all that Stripe has sent.
+positive there, and so is what we have or have lost. `clearing` must also be what lies at Stripe. After each line the
+backend hears of all that Stripe has sent.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ def play(table: str, database: str = "sqlite://") -> None:
             course.happens(what)
             expected |= dict(course.read(then))
             assert written(course.standing()) == written(expected), what
+            assert course.clearing_minor() == course.at_stripe_minor(), what
 
 
 def written(standing: dict[str, Any]) -> str:
@@ -110,6 +112,17 @@ class Course:
             amount = Decimal(sign * minor).scaleb(-minor_digits(self.currency))
             found[name] = found.get(name, 0) + amount
         return found
+
+    def clearing_minor(self) -> int:
+        """What our books say lies at Stripe, in minor units."""
+        ledger = self.shop.ledger()
+        return sum(minor for name, minor in ledger.items() if name.startswith("stripe_clearing"))
+
+    def at_stripe_minor(self) -> int:
+        """What lies at Stripe, but for the fees of payments: their events do not tell them, reconciliation does."""
+        rows = self.stripe.every("balance_transaction")
+        paid = [row for row in rows if row["type"] in ("charge", "payment")]
+        return sum(row["net"] for row in rows) + sum(row["fee"] for row in paid)
 
     def _held(self) -> int:
         """Units that jobs hold, or a dispute."""

@@ -236,6 +236,30 @@ def test_what_was_paid_for_something_else_is_quarantined_and_never_granted(
     assert (shop.units(), shop.ledger()) == (0, {})
 
 
+def test_of_a_quarantined_payment_nothing_is_booked_whatever_happens_to_it(paid):
+    shop, payload = paid
+    hear(shop, edited(payload, data__object__amount_subtotal=100))
+    shop.stripe.refund(shop.stripe.every("payment_intent")[-1]["id"], 150)
+    hear(shop, payload_of(shop, "refund.created"))
+    shop.stripe.dispute(shop.stripe.every("charge")[-1]["id"])
+    hear(shop, payload_of(shop, "charge.dispute.created"))
+    assert (shop.units(), shop.ledger()) == (0, {})
+    assert shop.comptroller.purchases("ann")[0].status == "quarantined"
+
+
+def test_a_refund_that_is_heard_of_before_the_quarantine_is_taken_off_the_books(paid):
+    shop, payload = paid
+    checkout = shop.comptroller.purchases("ann")[0]
+    intent = shop.stripe.every("payment_intent")[-1]["id"]
+    hear(shop, payload_of(shop, "payment_intent.succeeded"))
+    shop.stripe.refund(intent, 150)
+    hear(shop, payload_of(shop, "refund.created"))
+    assert shop.ledger() == {"returned:usd": 150, "stripe_clearing:usd": -150}
+    hear(shop, edited(payload, data__object__amount_subtotal=100))
+    assert shop.ledger() == {}
+    assert shop.comptroller.purchase(checkout.id).status == "quarantined"
+
+
 # --- what cannot be read --------------------------------------------------------------------
 
 

@@ -6,10 +6,13 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
+from sqlalchemy.pool import NullPool
 
 from billing.stripe.signature import sign
 from quota import AsyncComptroller
+from tests.hosts.host import on_driver
 from tests.stripe.shop import URLS, Shop, opened
 
 
@@ -70,3 +73,38 @@ def test_selling_on_asyncio(shop):
             assert await comptroller.verify() == []
 
     asyncio.run(sell())
+
+
+@pytest.fixture(params=["aiosqlite", "asyncpg"])
+def driver(request):
+    return request.param
+
+
+@pytest.fixture
+def database(request, driver, tmp_path) -> str:
+    if driver == "aiosqlite":
+        return f"sqlite:///{tmp_path}/books.db"
+    return str(request.getfixturevalue("database_url"))
+
+
+def test_an_event_in_the_hosts_async_session_is_kept_when_that_commits(database, driver):
+    async def hear(shop: Shop, payload: bytes) -> None:
+        stripe, header = shop.comptroller._stripe, header_of(shop, payload)
+        policies, clock = shop.comptroller.policies, shop.clock
+        host = create_async_engine(on_driver(database, driver), poolclass=NullPool)
+        async with AsyncComptroller.open(
+            policies, database, clock=clock, stripe=stripe
+        ) as comptroller:
+            async with AsyncSession(host) as session:
+                await comptroller.handle_stripe_event(payload, header, session=session)
+                await session.rollback()
+            assert await comptroller.stripe_events() == []
+            async with AsyncSession(host) as session:
+                outcome = await comptroller.handle_stripe_event(payload, header, session=session)
+                assert "paid: 10 units" in outcome.effect
+                await session.commit()
+            assert (await comptroller.balance("ann")).credits == 10
+        await host.dispose()
+
+    with opened(database) as shop:
+        asyncio.run(hear(shop, paid(shop)))

@@ -106,6 +106,13 @@ REFUNDS = {
         unrefund            | units 9, clearing 4.00, returned 0, deferred 3.60, refunded 0
         use 9               | units 0, generates no, deferred 0, revenue 4.00
     """,
+    "after a refund that failed another one for the same amount is another one": """
+        offer ten           | status pending
+        pay                 | status paid, units 10, generates yes, clearing 4.00, deferred 4.00
+        refund 2.00         | units 5, clearing 2.00, returned 2.00, deferred 2.00, refunded 2.00
+        unrefund            | units 10, clearing 4.00, returned 0, deferred 4.00, refunded 0
+        refund 2.00         | units 5, clearing 2.00, returned 2.00, deferred 2.00, refunded 2.00
+    """,
     "units that a job holds when the refund comes are revoked when they return": """
         offer ten           | status pending
         pay                 | status paid, units 10, generates yes, clearing 4.00, deferred 4.00

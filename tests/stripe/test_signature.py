@@ -145,7 +145,19 @@ def test_a_secret_with_which_anybody_could_sign_is_refused(secret):
     assert "good" not in str(refused.value)
 
 
-@pytest.mark.parametrize("key", ["", "pk_test_1234", "sk_1234", "whsec_1234", "sk_prod_1234"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "",
+        "pk_test_1234",
+        "sk_1234",
+        "whsec_1234",
+        "sk_prod_1234",
+        "sk_test_1234\n",
+        "sk_test_12 1234",
+        None,
+    ],
+)
 def test_a_key_that_is_none_is_refused_and_not_repeated(key):
     with pytest.raises(InvalidRequest, match="sk_live_") as refused:
         StripeSettings(key)

@@ -124,6 +124,20 @@ def test_a_key_that_may_not_do_it_is_refused(shop):
         shop.checkout()
 
 
+def test_a_price_that_somebody_archives_between_two_checkouts_is_made_anew(shop):
+    shop.checkout()
+    (first,) = shop.stripe.every("price")
+    for _ in range(2):
+        active = [each for each in shop.stripe.every("price") if each["active"]]
+        shop.stripe.edit_price(active[0]["id"], active=False)
+        shop.checkout()
+    shop.stripe.pay(shop.checkout().session_id)
+    assert len(shop.stripe.every("price")) == 3
+    assert {each["unit_amount"] for each in shop.stripe.every("price")} == {first["unit_amount"]}
+    shop.hear()
+    assert shop.units() == 10
+
+
 def test_a_reply_that_is_lost_once_makes_no_second_session(shop):
     shop.stripe.go_wrong("cut", after=True, path=SESSIONS)
     checkout = shop.checkout()
