@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from billing.report import Deferred, Report, ReportRow
-from billing.statement import Statement, StatementLine
+from billing.statement import Statement, StatementLine, StatementTotals
 from billing.sums import Check
 from policies.errors import InvalidRequest
 from policies.words import at_attributes, dollars, money
@@ -156,6 +156,8 @@ def _line_money(line: StatementLine) -> str:
         ("earned", line.revenue_minor),
         ("expired", line.breakage_minor),
         ("refunded", line.refunded_minor),
+        ("paid back", line.returned_minor),
+        ("fee", line.fee_minor),
     )
     currency = line.currency or ""
     return ", ".join(f"{name} {money(amount, currency)}" for name, amount in parts if amount)
@@ -173,10 +175,16 @@ def _statement_caption(statement: Statement) -> str:
         f"credits {statement.opening_credits} -> {statement.closing_credits}; "
         f"{totals.grants} grants; units {units}; sold {_amounts(totals.sold_minor)}; "
         f"earned {_amounts(totals.revenue_minor)}; expired {_amounts(totals.breakage_minor)}; "
-        f"refunded {_amounts(totals.refunded_minor)}; GPU cost estimated "
+        f"refunded {_amounts(totals.refunded_minor)}; {_through_stripe(totals)}GPU cost estimated "
         f"{dollars(totals.gpu_estimated_micro_usd)}, actual {dollars(totals.gpu_micro_usd)}, "
         f"unreported {dollars(totals.gpu_unreported_micro_usd)}"
     )
+
+
+def _through_stripe(totals: StatementTotals) -> str:
+    """Say what was paid back and what it cost, where there was any of it."""
+    parts = (("paid back", totals.returned_minor), ("fees", totals.fee_minor))
+    return "".join(f"{name} {_amounts(amounts)}; " for name, amounts in parts if amounts)
 
 
 # --- report -------------------------------------------------------------------------------------
@@ -246,7 +254,10 @@ def _row_cells(row: ReportRow) -> list[str]:
 def _deferred_table(report: Report) -> Table:
     table = Table(title="Unearned money, rolled forward")
     table.add_column("currency")
-    for name in ("opening", "sold", "recognised", "breakage", "refunded", "closing"):
+    for name in (
+        *("opening", "sold", "recognised", "breakage", "refunded", "closing"),
+        *("paid back", "fees"),
+    ):
         table.add_column(name, justify="right")
     for rolled in report.deferred:
         amounts = (getattr(rolled, name) for name in _ROLLED if name != "currency")

@@ -94,7 +94,8 @@ class ReportRow:
 class Deferred:
     """Unearned money of one currency rolled forward, in minor units.
 
-    opening + sold - recognised - breakage - refunded = closing.
+    opening + sold - recognised - breakage - refunded = closing. Beside it, what buyers got back through Stripe net of
+    tax (what of that is not among the refunded was earned before, and is lost), and Stripe's fees.
     """
 
     currency: str
@@ -104,6 +105,8 @@ class Deferred:
     breakage_minor: int
     refunded_minor: int
     closing_minor: int
+    returned_minor: int = 0
+    fee_minor: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +255,8 @@ def _deferred(before: Sums, within: Sums) -> list[Deferred]:
                 breakage_minor=within.breakage_minor[currency],
                 refunded_minor=within.refunded_minor[currency],
                 closing_minor=opening + within.deferred_minor(currency),
+                returned_minor=within.returned_minor[currency],
+                fee_minor=within.fee_minor[currency],
             )
         )
     return [each for each in rolled if each != Deferred(each.currency, 0, 0, 0, 0, 0, 0)]

@@ -41,6 +41,9 @@ class Told:
 class StatementLine:
     """One line. `units`: taken (+) or given back (-). Money in minor units of `currency`.
 
+    `refunded_minor`: unearned money of units that were revoked. `returned_minor` and `fee_minor`: what the buyer got
+    back through Stripe, net of tax, and Stripe's fees.
+
     GPU cost is in micro-dollars: estimated when granted, actual when reported, unreported while
     only the estimate is known. `lot_units`: change of the credits available, `credits_after`: those
     that are available after this line.
@@ -67,6 +70,8 @@ class StatementLine:
     revenue_minor: int
     breakage_minor: int
     refunded_minor: int
+    returned_minor: int
+    fee_minor: int
     gpu_estimated_micro_usd: int
     gpu_micro_usd: int
     gpu_unreported_micro_usd: int
@@ -86,6 +91,8 @@ class StatementTotals:
     revenue_minor: Mapping[str, int]
     breakage_minor: Mapping[str, int]
     refunded_minor: Mapping[str, int]
+    returned_minor: Mapping[str, int]
+    fee_minor: Mapping[str, int]
     gpu_estimated_micro_usd: int
     gpu_micro_usd: int
     gpu_unreported_micro_usd: int
@@ -164,6 +171,8 @@ def _line(posted: Posted, told: Told, credits_after: int) -> StatementLine:
         revenue_minor=line.revenue_minor,
         breakage_minor=line.breakage_minor,
         refunded_minor=line.refunded_minor,
+        returned_minor=line.returned_minor,
+        fee_minor=line.fee_minor,
         gpu_estimated_micro_usd=line.gpu_estimated_micro_usd,
         gpu_micro_usd=line.gpu_micro_usd,
         gpu_unreported_micro_usd=line.gpu_unreported_micro_usd,
@@ -183,6 +192,8 @@ def _totals(lines: list[StatementLine], sums: Sums) -> StatementTotals:
         revenue_minor=_kept(sums.revenue_minor),
         breakage_minor=_kept(sums.breakage_minor),
         refunded_minor=_kept(sums.refunded_minor),
+        returned_minor=_kept(sums.returned_minor),
+        fee_minor=_kept(sums.fee_minor),
         gpu_estimated_micro_usd=sum(line.gpu_estimated_micro_usd for line in lines),
         gpu_micro_usd=sum(line.gpu_micro_usd for line in lines),
         gpu_unreported_micro_usd=sum(line.gpu_unreported_micro_usd for line in lines),

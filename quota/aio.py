@@ -261,6 +261,7 @@ class AsyncComptroller:
     purchase = awaited(Comptroller.purchase)
     purchases = awaited(Comptroller.purchases)
     customer_portal = awaited(Comptroller.customer_portal)
+    reconcile_stripe = awaited(Comptroller.reconcile_stripe)
     set_top_up = awaited(Comptroller.set_top_up)
     top_up_of = awaited(Comptroller.top_up_of)
     top_up = awaited(Comptroller.top_up)

@@ -20,6 +20,7 @@ from quota.methods.accounts import AccountMethods
 from quota.methods.audits import AuditMethods
 from quota.methods.credits import CreditMethods
 from quota.methods.questions import QuestionMethods
+from quota.methods.reconciling import ReconcilingMethods
 from quota.methods.requests import RequestMethods
 from quota.policy_file import PolicyFile
 from quota.prefilter.front import Front
@@ -35,7 +36,14 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
 
-class Comptroller(RequestMethods, AccountMethods, CreditMethods, QuestionMethods, AuditMethods):
+class Comptroller(
+    RequestMethods,
+    AccountMethods,
+    CreditMethods,
+    QuestionMethods,
+    ReconcilingMethods,
+    AuditMethods,
+):
     """Answers, for every generation that a user asks for: how much is allowed, out of what, at what GPU cost.
 
     Safe for several threads and several processes on one database. Every method that writes takes `session=`,

@@ -67,7 +67,9 @@ def bring_up(
     problem, before = problem_of(facts, sale.terms), sale.state
     state = payment_of(facts, sale.terms, stops_paid_use=before.stops_paid_use or stops_paid_use)
     if problem is None and not state.paid:
-        problem = sale.problem  # a top-up that was given up: hearing that it failed begins it no second time
+        problem = (
+            sale.problem
+        )  # a top-up that was given up: hearing that it failed begins it no second time
     if (state, problem) == (before, sale.problem):
         save_book(db, book)
         return NOTHING_NEW

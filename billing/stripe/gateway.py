@@ -7,9 +7,10 @@ again, after a crash or a lost reply, gets what was made the first time. Answers
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 import stripe
 
@@ -27,9 +28,19 @@ TIMEOUT_SECONDS: Final = (5.0, 30.0)
 
 RETRIES: Final = 2
 PAGE: Final = 100
+WAITS_SECONDS: Final = (1.0, 2.0, 4.0, 8.0, 16.0)
+"""How long a list waits, time after time, where Stripe says that it is asked too often."""
+WAIT_MAX_SECONDS: Final = 60.0
 KEY: Final = "comptroller"
 
 Json = Mapping[str, Any]
+
+
+class Page(NamedTuple):
+    """A page of a list, the latest first, and where the next one begins; None: there is no other."""
+
+    items: Sequence[Json]
+    after: str | None
 
 
 class Gateway:
@@ -47,6 +58,7 @@ class Gateway:
             http_client=stripe.RequestsClient(timeout=TIMEOUT_SECONDS),
         )
         self._prices: dict[str, str] = {}
+        self.pause: Callable[[float], object] = time.sleep
 
     def __repr__(self) -> str:
         return f"Gateway({self.settings!r})"
@@ -198,6 +210,44 @@ class Gateway:
             return None
         with _told():
             return _json(by_kind[kind](object_id))
+
+    def page(self, kind: str, asked: Mapping[str, Any], after: str | None) -> Page:
+        """Return a page of a list of objects as they are now. Patient where Stripe says that it is asked too often.
+
+        Args:
+            kind: what is listed, as Stripe names its objects.
+            asked: what narrows the list.
+            after: the last id of the page before; None: the first page.
+        """
+        v1 = self._client.v1
+        by_kind: dict[str, Callable[[Any], Any]] = {
+            "event": v1.events.list,
+            "checkout.session": v1.checkout.sessions.list,
+            "payment_intent": v1.payment_intents.list,
+            "refund": v1.refunds.list,
+            "dispute": v1.disputes.list,
+            "balance_transaction": v1.balance_transactions.list,
+            "payout": v1.payouts.list,
+        }
+        wanted = {**asked, "limit": PAGE, **({} if after is None else {"starting_after": after})}
+        with _told():
+            found = _json(self._patiently(lambda: by_kind[kind](wanted)))
+        items = found["data"]
+        return Page(items, str(items[-1]["id"]) if found["has_more"] and items else None)
+
+    def _patiently(self, ask: Callable[[], Any]) -> Any:
+        """Ask again after a while where that was too often: Stripe's own client does not."""
+        for wait in WAITS_SECONDS:
+            try:
+                return ask()
+            except stripe.RateLimitError as error:
+                self.pause(_wait_seconds(error, wait))
+        return ask()
+
+
+def _wait_seconds(error: stripe.RateLimitError, usual: float) -> float:
+    said = str((error.headers or {}).get("Retry-After", ""))
+    return min(float(said), WAIT_MAX_SECONDS) if said.isdecimal() else usual
 
 
 @contextmanager

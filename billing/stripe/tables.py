@@ -105,8 +105,20 @@ class StripeEvent(Table, table=True):
     effect: str | None = Field(sa_column=words("effect", nullable=True))
 
 
+class StripeProgress(Table, table=True):
+    """How far a reconciliation has come, and what it has found so far: what an interrupted one goes on from."""
+
+    __tablename__ = f"{PREFIX}stripe_progress"
+    mode: str = Field(sa_column=words("mode", primary_key=True))
+    saved_at: datetime = Field(sa_column=instant("saved_at"))
+    place: int = Field(sa_column=whole("place"))
+    after: str | None = Field(sa_column=words("after", nullable=True))
+    found: str = Field(sa_column=words("found"))
+
+
 PURCHASES: Final = core(PurchaseRow)
 STRIPE_FACTS: Final = core(StripeFact)
 STRIPE_CUSTOMERS: Final = core(StripeCustomer)
 TOP_UPS: Final = core(TopUpRow)
 STRIPE_EVENTS: Final = core(StripeEvent)
+STRIPE_PROGRESS: Final = core(StripeProgress)

@@ -12,7 +12,13 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from policies.errors import AccountBusy, ComptrollerError, PolicyError, StoreUnavailable
+from policies.errors import (
+    AccountBusy,
+    ComptrollerError,
+    PaymentUnavailable,
+    PolicyError,
+    StoreUnavailable,
+)
 from quota.edges import (
     cli_account,
     cli_business,
@@ -21,6 +27,7 @@ from quota.edges import (
     cli_operations,
     cli_policies,
     cli_replay,
+    cli_stripe,
 )
 from quota.edges.common import BAD_INPUT, DONE, FOUND, SERVICE_DOWN
 from quota.version import ENGINE
@@ -44,6 +51,7 @@ cli_replay.add_to(app)
 app.add_typer(cli_policies.app, name="policies")
 app.add_typer(cli_account.app, name="account")
 app.add_typer(cli_grant.app, name="grant")
+app.add_typer(cli_stripe.app, name="stripe")
 cli_business.add_to(app)
 app.add_typer(cli_business.audit, name="audit")
 cli_operations.add_to(app)
@@ -80,7 +88,7 @@ def run(arguments: list[str]) -> int:
         return code if isinstance(code, int) else DONE
     except PolicyError as error:
         return _told("\n".join(error.problems), BAD_INPUT)
-    except (StoreUnavailable, AccountBusy) as error:
+    except (StoreUnavailable, AccountBusy, PaymentUnavailable) as error:
         return _told(_line(error), SERVICE_DOWN)
     except ComptrollerError as error:
         return _told(_line(error), getattr(error, "exit_code", BAD_INPUT))

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 TRIES: Final = 10
 """How often an event that fails is tried before it waits for somebody to look at it."""
 
+SEEN_BEFORE: Final = "seen before"
 _WORKED_OFF: Final = ("done", "ignored")
 
 
@@ -128,7 +129,7 @@ class SellingMethods(Methods):
         if not settings.webhook_secrets:
             raise InvalidRequest(f"no webhook secret is configured: {HOW}")
         check_signature(payload, signature, settings.webhook_secrets, self._clock())
-        event = _of_this_account(payload, settings)
+        event = of_this_account(payload, settings)
         if session is not None:
             return self._take_in(event, payload, session=session)
         self._keep(event, payload)
@@ -146,7 +147,11 @@ class SellingMethods(Methods):
         """
         with self._db.reading() as db:
             letter = _checked(inbox.letter(db, event_id), event_id)
-        return self._worked_off(letter, self._meaning(letter), session=session)
+        if letter.status in _WORKED_OFF:
+            return StripeOutcome(letter.id, letter.type, letter.status, SEEN_BEFORE)
+        if letter.payload is None:
+            raise InvalidRequest(f"the bytes of event `{event_id:.80}` were erased")
+        return self._worked_off(event_id, self._meaning(letter.payload), session=session)
 
     @retried
     def stripe_events(
@@ -301,25 +306,21 @@ class SellingMethods(Methods):
 
     def _take_in(self, event: Event, payload: bytes, *, session: HostSession) -> StripeOutcome:
         """Keep an event and work it off, in the host's transaction."""
+        meaning = self._meaning(payload)  # before anything is locked
         with self._db.writing(session) as db:
             inbox.keep(db, event, payload, self._clock())
-            letter = _checked(inbox.letter(db, event.id), event.id)
-        return self._worked_off(letter, self._meaning(letter), session=session)
+        return self._worked_off(event.id, meaning, session=session)
 
-    def _meaning(self, letter: inbox.Letter) -> Heard | Exception | None:
+    def _meaning(self, payload: bytes) -> Heard | Exception | None:
         """Return what an event says of a payment: nothing, where it is about none, or why it cannot be read.
 
         A thin event says only what it is about: Stripe is asked how that is now, before any lock is taken.
         """
-        if letter.status in _WORKED_OFF:
-            return None
-        if letter.payload is None:
-            raise InvalidRequest(f"the bytes of event `{letter.id:.80}` were erased")
         try:
-            event = parsed(letter.payload)
+            event = parsed(payload)
             about = event.object
             if about is None:
-                about = self._gateway().retrieve(*related(letter.payload))
+                about = self._gateway().retrieve(*related(payload))
             at = int(event.created.timestamp())
             return None if about is None else heard_of(about, event.type.removeprefix("v1."), at)
         except (ValueError, PaymentRefused) as error:
@@ -328,16 +329,16 @@ class SellingMethods(Methods):
     @retried
     def _worked_off(
         self,
-        letter: inbox.Letter,
+        event_id: str,
         meaning: Heard | Exception | None,
         *,
         session: HostSession | None = None,
     ) -> StripeOutcome:
         """Do what follows from an event, once, and say what that was, in one transaction."""
         with self._db.writing(session) as db:
-            letter = _checked(inbox.lock_letter(db, letter.id), letter.id)
+            letter = _checked(inbox.lock_letter(db, event_id), event_id)
             if letter.status in _WORKED_OFF:
-                return StripeOutcome(letter.id, letter.type, letter.status, "seen before")
+                return StripeOutcome(letter.id, letter.type, letter.status, SEEN_BEFORE)
             status: inbox.Status = "done"
             payment = None
             if isinstance(meaning, Heard):
@@ -357,7 +358,7 @@ class SellingMethods(Methods):
             return hear(db, heard, self._clock, stops_paid_use=stops)
 
 
-def _of_this_account(payload: bytes, settings: StripeSettings) -> Event:
+def of_this_account(payload: bytes, settings: StripeSettings) -> Event:
     """Read an event, and make sure that it is of the account and the mode that the key is of."""
     try:
         event = parsed(payload)

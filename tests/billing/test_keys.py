@@ -18,6 +18,7 @@ SHARED = {
         *("account_name", "payment_reference", "asset"),
         *("policy_version", "budget_day", "budget_block", "denial", "denial_loss"),
         *("purchase", "stripe_fact", "stripe_customer", "stripe_event", "top_up"),
+        "stripe_progress",
     )
 }
 """The tables that all books share. They are in one place, wherever the books are."""

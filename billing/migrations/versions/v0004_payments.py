@@ -52,6 +52,7 @@ def upgrade() -> None:
     _create_purchases()
     _create_top_ups()
     _create_events()
+    _create_progress()
 
 
 def _widen_in_server() -> None:
@@ -246,3 +247,16 @@ def _create_events() -> None:
     )
     op.create_index("comptroller_stripe_event_customer", "comptroller_stripe_event", ["customer"])
     op.create_index("comptroller_stripe_event_payment", "comptroller_stripe_event", ["payment"])
+
+
+def _create_progress() -> None:
+    """How far reconciliations have come."""
+    op.create_table(
+        "comptroller_stripe_progress",
+        words("mode"),
+        instant("saved_at"),
+        whole("place"),
+        words("after", null=True),
+        words("found"),
+        sa.PrimaryKeyConstraint("mode"),
+    )
