@@ -67,9 +67,8 @@ def bring_up(
     problem, before = problem_of(facts, sale.terms), sale.state
     state = payment_of(facts, sale.terms, stops_paid_use=before.stops_paid_use or stops_paid_use)
     if problem is None and not state.paid:
-        problem = (
-            sale.problem
-        )  # a top-up that was given up: hearing that it failed begins it no second time
+        # A top-up that was given up: hearing that it has failed does not begin it anew.
+        problem = sale.problem
     if (state, problem) == (before, sale.problem):
         save_book(db, book)
         return NOTHING_NEW

@@ -118,7 +118,8 @@ class Objects:
     def _hear_moves(self, rows: Sequence[Json], *, paid_out: bool) -> list[Moved]:
         """Hear of balance transactions, all of one payment at once."""
         moved = self._moved(rows)
-        if any([self._learn_of_session(each) for each in moved if each.suspect]):
+        learnt = [self._learn_of_session(each) for each in moved if each.suspect]
+        if any(learnt):
             moved = self._moved(rows)
         of_payment: dict[str, tuple[Sale, Facts]] = {}
         for each in moved:

@@ -138,7 +138,7 @@ class Gateway:
     def _session_of(self, purchase: Purchase, asked: Any, *, afresh: bool = False) -> Json:
         """Create a session at the purchase's price; once more, should somebody have archived that since we looked."""
         price = self.price(purchase, afresh=afresh)
-        whole = {**asked, "line_items": [{"price": price, "quantity": 1}]}
+        whole: Any = {**asked, "line_items": [{"price": price, "quantity": 1}]}
         key = f"{KEY}:session:{purchase.id}:{price}"
         try:
             with _told():

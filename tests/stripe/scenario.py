@@ -122,7 +122,7 @@ class Course:
         """What lies at Stripe, but for the fees of payments: their events do not tell them, reconciliation does."""
         rows = self.stripe.every("balance_transaction")
         paid = [row for row in rows if row["type"] in ("charge", "payment")]
-        return sum(row["net"] for row in rows) + sum(row["fee"] for row in paid)
+        return sum(int(row["net"]) for row in rows) + sum(int(row["fee"]) for row in paid)
 
     def _held(self) -> int:
         """Units that jobs hold, or a dispute."""
