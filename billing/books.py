@@ -31,7 +31,8 @@ SALT_BYTES: Final = 16
 class BookState:
     """A book's row, with what a transaction has changed about it so far.
 
-    `tats`: rate limits' state, by their key. `disputes`: how many of its payments are disputed. `read_seq`: how far it
+    `tats`: rate limits' state, by their key. `disputes`: how many of its payments are disputed. `plan_due`:
+    when the next thing falls due of what it pays for plans. `read_seq`: how far it
     reached when it was read.
     """
 
@@ -49,6 +50,7 @@ class BookState:
     frozen: str | None
     tats: dict[str, tuple[int, int]]
     disputes: int = 0
+    plan_due: datetime | None = None
     salt: bytes | None = None
     changed: bool = field(default=False)
     read_seq: int = field(default=0)
@@ -179,6 +181,7 @@ _SAVED: Final = (
     "frozen",
     "rates",
     "disputes",
+    "plan_due",
 )
 
 
@@ -293,6 +296,7 @@ def save_book(db: Db, book: BookState) -> None:
         new_frozen=book.frozen,
         new_rates=json.dumps(book.tats, separators=(",", ":")) if book.tats else "{}",
         new_disputes=book.disputes,
+        new_plan_due=book.plan_due,
     )
     book.changed = False
     before, _ = db.saved.get(book.id, (book.read_seq, 0))
@@ -318,7 +322,7 @@ def zones_from(text: str) -> Zones:
 
 def _state(row: tuple[Any, ...]) -> BookState:
     (book_id, seq, head, at, grants, lots, plan, zones, paid_use, cap, per, frozen, *rest) = row
-    rates, disputes, salt = rest
+    rates, disputes, plan_due, salt = rest
     tats = (
         {}
         if rates == "{}"
@@ -340,6 +344,7 @@ def _state(row: tuple[Any, ...]) -> BookState:
         frozen,
         tats,
         disputes,
+        plan_due,
         salt,
         read_seq=seq,
     )

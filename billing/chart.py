@@ -35,7 +35,12 @@ FEES: Final = "fees"
 RETURNED: Final = "returned"
 DISPUTED: Final = "dispute_receivable"
 CHARGEBACK_LOSS: Final = "chargeback_loss"
-PAYMENT_ACCOUNTS: Final = (CLEARING, BANK, TAX, FEES, RETURNED, DISPUTED, CHARGEBACK_LOSS)
+DEFERRED_PLAN: Final = "deferred_plan"
+"""What buyers of plans have paid and has not been earned yet: by currency, not by lot."""
+PAYMENT_ACCOUNTS: Final = (
+    *(CLEARING, BANK, TAX, FEES, RETURNED, DISPUTED),
+    *(CHARGEBACK_LOSS, DEFERRED_PLAN),
+)
 """What a book opens in a currency with its first payment through Stripe, beside the others."""
 
 GPU_ACCRUED: Final = "gpu_accrued"

@@ -7,9 +7,10 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final
 
-from sqlalchemy import bindparam, case, func, literal_column, select
+from sqlalchemy import bindparam, case, func, literal_column, or_, select
 
 from billing.lines import LINE
+from billing.plans import RECOGNISED
 from billing.posted import Posted
 from billing.report import CALENDAR, COUNTED, Key, Tally
 from billing.sql import Db, Statement
@@ -52,7 +53,7 @@ def key_of(by: tuple[str, ...], bucket: str, book_id: int, posted: Posted) -> Ke
 def load_tallies(
     db: Db, by: tuple[str, ...], bucket: str, since: datetime, until: datetime
 ) -> dict[Key, Tally]:
-    """Add up the lines of grants from `since` on and before `until`, by group."""
+    """Add up the lines of grants, and what plans have earned, from `since` on and before `until`, by group."""
     columns = columns_of(by)
     tallies: dict[Key, Tally] = {}
     for *group, currency, granted, returned, estimated, gpu, unreported, revenue in db.rows(
@@ -89,7 +90,10 @@ def _sums(columns: tuple[str, ...]) -> Statement:
         func.sum(LINE.c.gpu_micro_usd),
         func.sum(LINE.c.gpu_unreported_micro_usd),
         func.sum(LINE.c.revenue_minor),
-    ).where(*_period(), LINE.c.grant_no.is_not(None))
+    ).where(
+        *_period(),
+        or_(LINE.c.grant_no.is_not(None), LINE.c.kind == literal_column(f"'{RECOGNISED}'")),
+    )
     return Statement(wanted.group_by(*group, LINE.c.currency))
 
 

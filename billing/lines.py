@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from functools import lru_cache
@@ -13,6 +14,7 @@ from billing.draft import Line
 from billing.posted import Posted
 from billing.posting import LINE_FIELDS
 from billing.sql import Db, Statement
+from billing.stripe.plan_rows import load_deferred
 from billing.sums import MONEY_FIELDS, Sums
 from billing.tables import LINES, LOT_BALANCES, LOTS, RECORDS, TRANSFERS
 from billing.transfer import Phase
@@ -77,13 +79,15 @@ def load_transfer_sums(
 
 
 def load_balance_sums(db: Db, book_id: int | None = None) -> tuple[int, dict[str, int]]:
-    """Add up lot balances, of one book or of all: units available, and unearned money.
+    """Add up balances of lots and of plans, of one book or of all: units available, and unearned money.
 
     Money is in minor units, by currency.
     """
     values = _given(book_id=book_id)
     rows = db.rows(_balance_sums(tuple(values)), **values)
-    return sum(int(units) for _, units, _ in rows), {row[0]: int(row[2]) for row in rows}
+    money = Counter({str(row[0]): int(row[2]) for row in rows})
+    money.update(load_deferred(db, book_id))
+    return sum(int(units) for _, units, _ in rows), dict(money)
 
 
 def _given(**values: Any) -> dict[str, Any]:

@@ -30,7 +30,10 @@ _FLAGS: Final = ("paid", "disputed", "stops_paid_use")
 
 @dataclass(frozen=True, slots=True)
 class Purchase:
-    """What was offered to a buyer and, at that, under which terms. Money in minor units of `currency`."""
+    """What was offered to a buyer and, at that, under which terms. Money in minor units of `currency`.
+
+    Of a plan, `pack` is its name, it has no units, and `valid_for` is how long one payment lasts.
+    """
 
     id: str
     pack: str
@@ -40,6 +43,7 @@ class Purchase:
     priority: int
     valid_for: str | None
     policy_version: str
+    kind: str = "pack"
 
     def expires_at(self, paid_at: datetime) -> datetime | None:
         """Return when its units expire."""
@@ -150,7 +154,7 @@ def draft_payment(
         returned_minor=now.returned_minor - before.returned_minor,
         fee_minor=now.fee_minor - before.fee_minor,
     )
-    transfers.extend(_cash(currency, _flows(before), _flows(now)))
+    transfers.extend(money_moves(currency, before, now))
     if lot is not None:
         begun = lot_rules.issue(lot) if new else []
         moves, then, broken = _move_units(lot, now, at)
@@ -175,6 +179,11 @@ def draft_payment(
         mark=mark,
         opens_payments_in=currency,
     )
+
+
+def money_moves(currency: str, before: Payment, now: Payment) -> Iterator[Transfer]:
+    """Yield what takes the accounts of money from one state of a payment to the next, without what it has bought."""
+    yield from _cash(currency, _flows(before), _flows(now))
 
 
 def _flows(payment: Payment) -> Iterator[tuple[str, str, int]]:

@@ -130,7 +130,7 @@ def _body(draft: Draft, recorded_at: datetime) -> dict[str, Any]:
     }
     if draft.once is not None:
         body["once"] = draft.once
-    if draft.grant_no is not None:
+    if draft.grant_no is not None or draft.plan:
         body["grant"] = [draft.grant_no, draft.plan, draft.operation, draft.member]
     if draft.transfers:
         body["transfers"] = [

@@ -100,8 +100,8 @@ class Sums:
             getattr(self, _EARNED[kind])[currency] += amount
         elif kind in _SPENT:
             getattr(self, _SPENT[kind])[currency] += amount if debit else -amount
-        elif debit and kind == chart.REFUNDED:  # a refund failed, and its units were restored
-            self.refunded_minor[currency] -= amount
+        elif debit and kind in _TAKEN_BACK:
+            getattr(self, _TAKEN_BACK[kind])[currency] -= amount
 
     def _move_units(self, kind: str, amount: int, phase: Phase, *, debit: bool) -> None:
         if kind != "lot":
@@ -116,6 +116,10 @@ _EARNED: Final = {
     chart.REVENUE: "revenue_minor",
     chart.BREAKAGE: "breakage_minor",
     chart.REFUNDED: "refunded_minor",
+}
+_TAKEN_BACK: Final = {
+    chart.REVENUE: "revenue_minor",  # a change of plan credits time that was earned already
+    chart.REFUNDED: "refunded_minor",  # a refund failed, and its units were restored
 }
 _SPENT: Final = {
     chart.RETURNED: "returned_minor",

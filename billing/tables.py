@@ -98,6 +98,12 @@ class Book(Table, table=True):
         CheckConstraint("seq >= 0"),
         CheckConstraint("paid_use IN ('auto', 'ask', 'never')"),
         CheckConstraint("spend_cap_per IN ('day', 'week', 'month')"),
+        Index(
+            f"{PREFIX}book_plan_due",
+            "plan_due",
+            sqlite_where=text("plan_due IS NOT NULL"),
+            postgresql_where=text("plan_due IS NOT NULL"),
+        ),
     )
     id: int = Field(
         sa_column=Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True)
@@ -115,6 +121,7 @@ class Book(Table, table=True):
     frozen: str | None = Field(sa_column=words("frozen", nullable=True))
     rates: str = Field(sa_column=words("rates"))
     disputes: int = Field(sa_column=whole("disputes", default="0"))
+    plan_due: datetime | None = Field(sa_column=instant("plan_due", nullable=True))
 
 
 class AccountName(Table, table=True):
@@ -292,7 +299,10 @@ class LineRow(Table, table=True):
     __tablename__ = f"{PREFIX}line"
     __table_args__ = (
         _of_record(),
-        CheckConstraint("sold_minor >= 0 AND revenue_minor >= 0 AND breakage_minor >= 0"),
+        CheckConstraint(
+            "sold_minor >= 0 AND breakage_minor >= 0"
+            " AND (revenue_minor >= 0 OR kind = 'recognised')"
+        ),
         Index(
             f"{PREFIX}line_window",
             "book_id",

@@ -21,6 +21,7 @@ from billing.draft import LotMark
 from billing.entries import LINE_FIELDS, Entry
 from billing.lots import Lot
 from billing.payments import PAYMENT
+from billing.plans import INVOICE
 from billing.purchases import PURCHASE, REFUND
 from billing.sql import Db, Statement
 from billing.sums import MONEY_FIELDS, Sums, differences, sums_of
@@ -102,7 +103,7 @@ class LedgerAudit:
                 self._say(entry, f"key `{entry.once}`", "once", f"again, after record {first}")
         for lot in entry.lots:
             self._add_lot(entry, lot)
-        if entry.kind == PAYMENT:
+        if entry.kind in (PAYMENT, INVOICE):
             self._open_payments(str(entry.facts["currency"]))
         if not _books_gpu_alone(entry):
             self._apply_transfers(entry)

@@ -287,3 +287,6 @@ def _settings(old: PolicySet, new: PolicySet) -> Iterator[Change]:
         uses = f"{words[old.on_dispute]} -> {words[new.on_dispute]}"
         text = f"use of credits while a payment is disputed: {uses}"
         yield Change("setting", "on_dispute", (), text, effect)
+    if old.past_due_grace != new.past_due_grace:
+        text = f"past_due_grace: {old.past_due_grace} -> {new.past_due_grace}"
+        yield Change("setting", "past_due_grace", (), text)

@@ -210,6 +210,10 @@ class PolicySet(Part):
         default="stop_paid_use",
         description="Whether an account whose buyer disputes a payment may go on using other credits.",
     )
+    past_due_grace: LengthOfTime = Field(
+        default=Length.parse("7d"),
+        description="How long a plan stays whose renewal could not be paid.",
+    )
 
     _rules: dict[tuple[str, str], Ruleset] = PrivateAttr(default_factory=dict)
 

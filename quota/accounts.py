@@ -66,9 +66,14 @@ def lock_account(db: Db, account: str, clock: Clock) -> tuple[BookState, datetim
 def set_plan(db: Db, book: BookState, plan: str, now: datetime) -> None:
     """Put the account on a plan."""
     if book.plan != plan:
-        book.plan = plan
-        _record(db, book, "plan", {"plan": plan}, now)
+        change_plan(db, book, plan, now)
     save_book(db, book)
+
+
+def change_plan(db: Db, book: BookState, plan: str | None, now: datetime) -> None:
+    """Post that the account is on another plan. None: on the default one."""
+    book.plan = plan
+    _record(db, book, "plan", {"plan": plan}, now)
 
 
 def set_zone(db: Db, book: BookState, zone: str, now: datetime) -> None:

@@ -36,6 +36,7 @@ from quota.clock import Clock
 from quota.dues import post_dues
 from quota.granting import Granted, write_grant
 from quota.load import Picture, load_picture
+from quota.plan_dues import plan_at
 from quota.tables import GRANTS
 from quota.versions import stored
 
@@ -130,6 +131,7 @@ def _looked(
     if book is None:
         return look_at(db, case_of(policy_set, ask, None, now))
     wrong, case = None, None
+    book.plan = plan_at(db, book, max(now, book.at))
     try:
         case = case_of(policy_set, ask, Picture(book, (), ()), now)
         db.ahead(questions_of(case, book))

@@ -103,12 +103,16 @@ class Picture:
     lots: tuple[Lot, ...]
 
     def next_dues(self) -> Iterator[datetime]:
-        """Yield when each open grant expires, and each lot that has units available."""
+        """Yield when each open grant expires, each lot that has units available, and what is paid for plans."""
         yield from (hold.expires_at for hold in self.holds)
         yield from (lot.expires_at for lot in self.lots if lot.expires_at and lot.available > 0)
+        if self.book.plan_due is not None:
+            yield self.book.plan_due
 
     def has_dues(self, now: datetime) -> bool:
         """Whether something has fallen due that is not yet written."""
+        if self.book.plan_due is not None and self.book.plan_due <= now:
+            return True
         return any(hold.expires_at <= now for hold in self.holds) or any(
             lot.available > 0 and lot.expires_at is not None and lot.expires_at <= now
             for lot in self.lots

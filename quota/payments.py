@@ -8,10 +8,12 @@ from datetime import datetime
 from billing.books import lock_book_by_id, save_book
 from billing.lots import Lot
 from billing.payments import Payment, draft_payment, lot_of
+from billing.plans import PLAN
 from billing.posting import post
 from billing.sql import Db
 from billing.stripe.events import Heard
 from billing.stripe.facts import SESSION, Facts, payment_of, problem_of
+from billing.stripe.plan_facts import PlanRules
 from billing.stripe.purchases import (
     Sale,
     keep_customer,
@@ -28,25 +30,32 @@ from quota.clock import Clock
 from quota.dues import post_dues
 from quota.ids import lot_id
 from quota.lot_rows import load_lot
+from quota.plans import bring_plan_up, lock_payments
 
 WAITING = "kept until its purchase is known"
 NOTHING_NEW = "nothing new"
 
 
-def hear(db: Db, heard: Heard, clock: Clock, *, stops_paid_use: bool) -> str:
+def hear(db: Db, heard: Heard, clock: Clock, rules: PlanRules, *, stops_paid_use: bool) -> str:
     """Take in what was heard of a payment, and bring its books up to it. Returns in words what that did.
 
-    `stops_paid_use`: whether an account that disputes a payment may use no credits until that is settled.
+    `rules`: which plans there are. `stops_paid_use`: whether an account that disputes a payment may use no credits
+    until that is settled.
     """
     learn(db, heard.payment, heard.facts)
     sale = _sale_of(db, heard)
     if sale is None:
         return WAITING
-    if heard.intent is not None and sale.payment is None:
+    if heard.intent is not None and sale.payment is None:  # of a plan, it is its subscription
         set_payment(db, sale.id, heard.intent)
     if heard.intent is not None and heard.intent != heard.payment:
         # Who hears of the payment meanwhile finds no purchase for it yet: only under its lock is all of it seen.
         learn(db, heard.intent, {})
+    if sale.kind == PLAN:
+        lock_payments(db, heard)
+        return bring_plan_up(
+            db, sale.id, clock, heard.customer, rules, stops_paid_use=stops_paid_use
+        )
     return bring_up(db, sale.id, clock, heard.customer, stops_paid_use=stops_paid_use)
 
 
@@ -67,8 +76,7 @@ def bring_up(
     problem, before = problem_of(facts, sale.terms), sale.state
     state = payment_of(facts, sale.terms, stops_paid_use=before.stops_paid_use or stops_paid_use)
     if problem is None and not state.paid:
-        # A top-up that was given up: hearing that it has failed does not begin it anew.
-        problem = sale.problem
+        problem = sale.problem  # that of a top-up which was declined: it was given up
     if (state, problem) == (before, sale.problem):
         save_book(db, book)
         return NOTHING_NEW

@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from billing.payments import Payment
+from billing.plans import PLAN
 from billing.sql import Db
 from billing.stripe.events import Heard, heard_of, move_of
 from billing.stripe.facts import INTENT, MOVE, SESSION, Facts, joined
+from billing.stripe.plan_rows import invoice_payments, load_invoices
 from billing.stripe.progress import Walk, is_customer
 from billing.stripe.purchases import Sale, known_of, load_sale, sale_of_payment
 from billing.stripe.reconcile import (
@@ -69,7 +71,9 @@ class Objects:
     def _seen(self, db: Db, about: Json) -> Iterator[tuple[Heard, Sale, Facts]]:
         """Yield what an object says of a purchase of ours, with what is known of that."""
         try:
-            heard = heard_of(about, "", int(about["created"]))
+            # The status of a subscription goes back and forth: it is as it is now.
+            is_plan = about["object"] == "subscription"
+            heard = heard_of(about, "", self._until if is_plan else int(about["created"]))
         except ValueError as error:
             self._found.disagree(Disagreement("unreadable", about["id"], None, str(error), "-"))
             return
@@ -92,7 +96,7 @@ class Objects:
         for each in steps_back(sale.id, known, heard.facts, self._until):
             self._found.disagree(each)
         fresh = news(known, heard.facts, self._until)
-        if sale.created_at < self._found.since:
+        if sale.created_at < self._found.since or sale.kind == PLAN:
             self._walk.older.add(sale.id)
         if fresh is None:
             return
@@ -231,6 +235,16 @@ def _sale_of(db: Db, heard: Heard) -> Sale | None:
     return sale if linked in (None, heard.payment) else None
 
 
+def invoices_of(db: Db, sale: Sale) -> list[tuple[Sale, str]]:
+    """Return a subscription once for each of its invoices, as that was paid, with the PaymentIntent that has."""
+    invoices = load_invoices(db, sale.book_id)
+    return [
+        (replace(sale, currency=invoices[key].currency, state=invoices[key].payment), payment)
+        for key, payment in invoice_payments(db, sale.book_id)
+        if payment is not None and invoices[key].purchase == sale.id
+    ]
+
+
 def _known(db: Db, payment: str, sale: Sale) -> Facts:
     return known_of(db, {payment, sale.session_id, sale.payment})
 
@@ -244,6 +258,8 @@ def _moved(db: Db, row: Json) -> Moved:
     source = row["source"] if isinstance(row["source"], Mapping) else {"id": row["source"]}
     intent = _intent_of(source)
     sale = None if intent is None else sale_of_payment(db, intent)
+    if sale is not None and sale.kind == PLAN:
+        sale = next((each for each, paid in invoices_of(db, sale) if paid == intent), sale)
     ours = named_purchase(source) is not None or _is_of_a_buyer(db, source)
     return Moved(row, source, sale, sale is None and ours)
 

@@ -14,6 +14,7 @@ from functools import partial
 from billing.books import read_book_by_id
 from billing.groups import columns_of, key_of, load_names, load_tallies
 from billing.lines import load_balance_sums, load_line_sums, load_transfer_sums
+from billing.plans import RECOGNISED
 from billing.posted import posted_by
 from billing.report import COUNTED, Key, Report, Tally, buckets, shaped
 from billing.sql import Db
@@ -102,7 +103,7 @@ def _fold(
             keys: set[Key] = set()
             for posted in posted_by(due.draft, seq):
                 folded.lines[place].add_line(posted.line)
-                if place == 1 and posted.grant_no is not None:
+                if place == 1 and (posted.grant_no is not None or posted.kind == RECOGNISED):
                     bucket = parts[bisect_right(starts, at) - 1][0]
                     key = key_of(by, bucket, book_id, posted)
                     folded.tallies.setdefault(key, Tally()).add_line(posted)
@@ -146,7 +147,7 @@ def _problems(
         if whole.deferred_minor(currency) != deferred.get(currency, 0):
             yield (
                 f"all lines leave {whole.deferred_minor(currency)} {currency} (minor units) "
-                f"unearned, the lots have {deferred.get(currency, 0)}"
+                f"unearned, lots and plans have {deferred.get(currency, 0)}"
             )
 
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from billing.stripe.facts import Facts, failed
+from billing.plans import PLAN
+from billing.stripe.facts import Facts, failed, paid
 from billing.stripe.inbox import Status
 from billing.stripe.purchases import Sale
 from quota.ids import lot_id
@@ -38,7 +39,8 @@ class PurchaseView:
     """A purchase and what has become of it. Money in minor units of `currency`, tax included where there is any.
 
     `status`: pending, paid, failed (nothing will be paid any more), or quarantined: what was paid is not what was
-    offered, and `problem` says how. `lot_id`: what it brought. `disputed`: whether the payment is disputed now.
+    offered, and `problem` says how. `kind`: what was sold; of a plan, `pack` is its name, `payment` its subscription,
+    and the money is that of all its invoices. `lot_id`: what it brought. `disputed`: whether a payment is disputed now.
     """
 
     id: str
@@ -59,6 +61,7 @@ class PurchaseView:
     lost_minor: int
     fee_minor: int
     disputed: bool
+    kind: str = "pack"
 
 
 def viewed(sale: Sale, account: str, facts: Facts) -> PurchaseView:
@@ -83,11 +86,14 @@ def viewed(sale: Sale, account: str, facts: Facts) -> PurchaseView:
         lost_minor=state.lost_minor,
         fee_minor=state.fee_minor,
         disputed=state.disputed,
+        kind=sale.kind,
     )
 
 
 def _status(sale: Sale, facts: Facts) -> PurchaseStatus:
-    if sale.state.paid:
+    if sale.kind == PLAN and sale.problem is not None:
+        return "quarantined"  # what its invoices pay is on the books all the same
+    if sale.state.paid or (sale.kind == PLAN and paid(facts)):
         return "paid"
     if sale.problem is not None:
         return "quarantined"

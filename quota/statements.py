@@ -24,7 +24,7 @@ from quota.load import load_picture
 from quota.records import attributes_of, record_facts, value_of
 from quota.views import folded_dues
 
-WORTH_TELLING: Final = ("plan", "zone", "paid_use", "freeze", "unfreeze", "forget")
+WORTH_TELLING: Final = ("plan", "subscription", "zone", "paid_use", "freeze", "unfreeze", "forget")
 """Records without lines that a reader of a statement wants to see."""
 
 _RECORD: Final[Any] = RECORDS
@@ -52,6 +52,8 @@ def statement(db: Db, account: str, period: tuple[datetime, datetime], now: date
     for seq, due in folded:
         if period[0] <= due.draft.at < period[1]:
             posted.extend(posted_by(due.draft, seq))
+            if due.draft.kind in WORTH_TELLING:
+                posted.append(zero_line(seq, due.draft.kind, due.draft.at))
     before = load_line_sums(db, None, period[0], book.id)
     for due in dues:
         if due.draft.at < period[0]:
@@ -103,7 +105,7 @@ def _problems(
         if whole.deferred_minor(currency) != deferred.get(currency, 0):
             yield (
                 f"all lines leave {whole.deferred_minor(currency)} {currency} (minor units) "
-                f"unearned, the lots have {deferred.get(currency, 0)}"
+                f"unearned, lots and plans have {deferred.get(currency, 0)}"
             )
 
 
@@ -186,7 +188,11 @@ class _Teller:
             case "attempt":
                 return f"attempt {facts['attempt']}"
             case "plan":
-                return str(facts["plan"])
+                return str(facts["plan"] or "")
+            case "subscription":
+                return str(facts["standing"].get("plan", ""))
+            case "invoice":
+                return str(facts["invoice"])
             case "zone":
                 return str(facts["zones"][-1][1] if len(facts["zones"]) > 1 else facts["zones"][0])
             case "paid_use":

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, bindparam, func, literal_column, select, u
 
 from billing.books import lock_book_by_id, save_book
 from billing.sql import Db, Statement
-from billing.tables import LOT_BALANCES, RECORDS
+from billing.tables import BOOKS, LOT_BALANCES, RECORDS
 from quota.dues import post_dues
 from quota.tables import HOLDS
 
@@ -31,7 +31,12 @@ _DUE_LOTS: Final = select(LOT_BALANCES.c.book_id).where(
 _DUE_HOLDS: Final = select(HOLDS.c.book_id).where(
     HOLDS.c.expires_at <= bindparam("now"), HOLDS.c.book_id > bindparam("after")
 )
-_DUE: Final = Statement(union(_DUE_LOTS, _DUE_HOLDS).order_by("book_id").limit(bindparam("most")))
+_DUE_PLANS: Final = select(BOOKS.c.id.label("book_id")).where(
+    BOOKS.c.plan_due <= bindparam("now"), BOOKS.c.id > bindparam("after")
+)
+_DUE: Final = Statement(
+    union(_DUE_LOTS, _DUE_HOLDS, _DUE_PLANS).order_by("book_id").limit(bindparam("most"))
+)
 _OVERDUE: Final = Statement(
     select(func.count()).select_from(HOLDS).where(HOLDS.c.expires_at <= bindparam("now"))
 )

@@ -24,6 +24,7 @@ from quota.grants import Grant, Status
 from quota.ids import grant_id
 from quota.load import Picture, load_history, load_picture
 from quota.lots_in_hand import LotsInHand
+from quota.plan_dues import plan_at, plans_due
 from quota.records import account_name, attributes_of, record_facts, value_of
 from quota.tables import GRANTS, HOLDS
 
@@ -158,7 +159,14 @@ def folded_dues(db: Db, picture: Picture, now: datetime) -> list[Due]:
     book = replace(picture.book)
     lots = LotsInHand(db, book.id, picture.lots)
     return list(
-        draft_dues(book, picture.holds, lots, lambda number: load_grant(db, book.id, number), now)
+        draft_dues(
+            book,
+            picture.holds,
+            lots,
+            lambda number: load_grant(db, book.id, number),
+            now,
+            plans_due(db, book, now),
+        )
     )
 
 
@@ -169,7 +177,7 @@ def balance(
     book = read_book(db, account)
     picture = None if book is None else load_picture(db, book)
     now = now if book is None else max(now, book.at)
-    plan = (book.plan if book is not None else None) or policy_set.default_plan
+    plan = (None if book is None else plan_at(db, book, now)) or policy_set.default_plan
     member_ref = (
         None if member is None else (member if book is None else book.hashed("member", member))
     )

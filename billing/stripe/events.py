@@ -9,13 +9,29 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 from billing.stripe.facts import DISPUTE, INTENT, MOVE, REFUND, SESSION, Facts, known_status
+from billing.stripe.values import PURCHASE_KEY
+from billing.stripe.values import id_in as _id
+from billing.stripe.values import instant_in as _instant
+from billing.stripe.values import minor_in as _minor
+from billing.stripe.values import purchase_in as _purchase
+from billing.stripe.values import text_in as _text
 
-PURCHASE_KEY: Final = "comptroller_purchase"
-"""The key in the metadata of Stripe's objects under which they name the purchase that they are for."""
+__all__ = [
+    "KIND_KEY",
+    "PURCHASE_KEY",
+    "TOP_UP",
+    "Event",
+    "Heard",
+    "heard_of",
+    "move_of",
+    "parsed",
+    "related",
+]
+
 KIND_KEY: Final = "comptroller_kind"
 TOP_UP: Final = "top_up"
 UNREADABLE: Final = (
@@ -53,7 +69,8 @@ class Event:
 class Heard:
     """What was heard of a payment: under which of Stripe's ids it is known, and what of its objects.
 
-    `intent`: the PaymentIntent that a Checkout Session led to; `purchase`: what our own metadata says it is for.
+    `intent`: the PaymentIntent, or the subscription, that a Checkout Session led to, or what has paid an invoice;
+    `purchase`: what our own metadata says it is for.
     """
 
     payment: str
@@ -111,7 +128,10 @@ def heard_of(about: Mapping[str, Any], event_type: str, at: int) -> Heard | None
     Raises:
         ValueError: it lacks what such an object has.
     """
-    reader = _READERS.get(str(about.get("object")))
+    from billing.stripe.plan_events import READERS as OF_PLANS  # noqa: PLC0415 - it says what it read as we do
+
+    kind = str(about.get("object"))
+    reader = _READERS.get(kind) or OF_PLANS.get(kind)
     if reader is None:
         return None
     try:
@@ -121,7 +141,7 @@ def heard_of(about: Mapping[str, Any], event_type: str, at: int) -> Heard | None
 
 
 def _session(about: Mapping[str, Any], event_type: str, at: int) -> Heard | None:
-    if about["mode"] != "payment":
+    if about["mode"] not in ("payment", "subscription"):
         return None
     item = {
         "status": _session_status(about, event_type),
@@ -134,7 +154,7 @@ def _session(about: Mapping[str, Any], event_type: str, at: int) -> Heard | None
     return Heard(
         payment=_text(about["id"]),
         facts={SESSION: {_text(about["id"]): item}},
-        intent=_id(about.get("payment_intent")),
+        intent=_id(about.get("payment_intent") or about.get("subscription")),
         purchase=_purchase(about),
         customer=_id(about.get("customer")),
     )
@@ -214,39 +234,3 @@ _READERS: Final[Mapping[str, Callable[[Mapping[str, Any], str, int], Heard | Non
     "refund": _refund,
     "dispute": _dispute,
 }
-
-
-def _purchase(about: Mapping[str, Any]) -> str | None:
-    named = (about.get("metadata") or {}).get(PURCHASE_KEY)
-    return None if named is None else _text(named)
-
-
-def _id(value: Any) -> str | None:
-    """Return an id that may have been expanded to the whole object."""
-    return (
-        _text(value["id"])
-        if isinstance(value, Mapping)
-        else None
-        if value is None
-        else _text(value)
-    )
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise TypeError(f"{value!r:.50} is no text")
-    return value
-
-
-def _minor(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 53:
-        raise TypeError(f"{value!r:.50} is no amount")
-    return value
-
-
-def _instant(value: Any) -> datetime:
-    if isinstance(value, str):
-        return datetime.fromisoformat(value).astimezone(UTC)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{value!r:.50} is no instant")
-    return datetime.fromtimestamp(value, UTC)

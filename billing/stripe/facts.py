@@ -26,6 +26,15 @@ REFUND: Final = "refund"
 DISPUTE: Final = "dispute"
 MOVE: Final = "move"
 """A balance transaction: what moved on our balance at Stripe because of a payment."""
+SUBSCRIPTION: Final = "subscription"
+BILL: Final = "bill"
+"""An invoice of a subscription."""
+PAID_BY: Final = "paid_by"
+"""The PaymentIntent that has paid an invoice."""
+HELD: Final = "held"
+"""A price that a subscription had in one of its periods."""
+LATE: Final = "late"
+"""Since when an invoice is past due: its first snapshot stays."""
 
 _ORDER: Final[Mapping[str, tuple[str, ...]]] = {
     SESSION: ("open", "complete", "expired", "failed", "paid"),
@@ -36,6 +45,14 @@ _ORDER: Final[Mapping[str, tuple[str, ...]]] = {
         *("warning_closed", "prevented", "won", "lost"),
     ),
     MOVE: ("pending", "paid_out"),
+    SUBSCRIPTION: (
+        *("incomplete", "trialing", "active", "past_due", "unpaid", "paused"),
+        *("incomplete_expired", "canceled"),
+    ),
+    BILL: ("draft", "open", "uncollectible", "void", "paid"),
+    PAID_BY: ("paid",),
+    HELD: ("named", "held"),
+    LATE: ("late",),
 }
 _OPEN: Final = ("needs_response", "under_review")
 _FAILED: Final = ("failed", "canceled")
@@ -144,6 +161,11 @@ def failed(facts: Facts) -> bool:
     return any(session["status"] in ("expired", "failed") for session in sessions)
 
 
+def paid(facts: Facts) -> bool:
+    """Whether it was paid, or nothing had to be."""
+    return _paid(facts) is not None
+
+
 def _paid(facts: Facts) -> Item | None:
     """Return the object that says that it was paid: a Checkout Session, or the payment of a top-up."""
     sessions = facts.get(SESSION, {})
@@ -164,8 +186,19 @@ def _lost_minor(key: str, dispute: Item, moves: list[Item]) -> int:
     return -sum(of_this) if of_this else int(dispute["amount"])
 
 
+def _rank_of_subscription(item: Item) -> tuple[bool, int, int, int, bytes]:
+    # Its status goes back and forth until it has ended, so the later snapshot stays; within a second, the later period.
+    place = _ORDER[SUBSCRIPTION].index(item["status"])
+    over = item["status"] in ("incomplete_expired", "canceled")
+    return over, item["at"], item.get("start", 0), place, canonical(item)
+
+
 def _rank_in(kind: str) -> Any:
     order = _ORDER[kind]
+    if kind == SUBSCRIPTION:
+        return _rank_of_subscription
+    if kind == LATE:
+        return lambda item: (-item["at"], canonical(item))
 
     def rank(item: Item) -> tuple[int, int, bytes]:
         # The status decides. Between snapshots of one status the later stays, and of two of one second either, but

@@ -16,7 +16,10 @@ import stripe
 
 from billing.book import canonical
 from billing.payments import Purchase
+from billing.plans import PLAN
 from billing.stripe.events import KIND_KEY, PURCHASE_KEY, TOP_UP
+from billing.stripe.plan_events import PLAN_KEY
+from billing.stripe.plan_prices import recurring
 from billing.stripe.settings import StripeSettings
 from policies.errors import PaymentRefused, PaymentUnavailable
 
@@ -70,38 +73,45 @@ class Gateway:
             made = customers.create({}, {"idempotency_key": f"{KEY}:customer:{purchase_id}"})
         return str(made.id)
 
-    def price(self, purchase: Purchase, *, afresh: bool = False) -> str:
-        """Return the id of the price that stands for a pack as it is in its policy version, creating it if need be.
+    def price(self, purchase: Purchase) -> str:
+        """Return the id of the price that stands for a pack or plan as it is in its policy version, made if need be.
 
-        Its lookup key is made of the pack's content: a pack of another price has another key, and so a price of its
-        own, while purchases made before keep theirs. `afresh`: not as remembered, but as it is now.
+        Its lookup key is made of the content: a pack of another price has another key, and so a price of its own,
+        while purchases made before keep theirs.
         """
         content = [purchase.pack, purchase.units, purchase.price_minor, purchase.currency]
+        if purchase.kind == PLAN:
+            content += [PLAN, purchase.valid_for or ""]
         lookup_key = f"{KEY}:{hashlib.sha256(canonical(content)).hexdigest()[:32]}"
-        if afresh or lookup_key not in self._prices:
+        if lookup_key not in self._prices:
             self._prices[lookup_key] = self._find_price(lookup_key, purchase)
         return self._prices[lookup_key]
 
     def _find_price(self, lookup_key: str, purchase: Purchase) -> str:
         prices = self._client.v1.prices
+        every = recurring(purchase.valid_for or "") if purchase.kind == PLAN else None
+        period = None if every is None else (every["interval"], every["interval_count"])
         with _told():
             others = prices.list({"lookup_keys": [lookup_key]}).data
             for found in others:
-                same = (found.unit_amount, found.currency)
-                if found.active and same == (purchase.price_minor, purchase.currency):
+                repeats = found.recurring and _period(found.recurring)
+                same = found.unit_amount, found.currency, repeats
+                if found.active and same == (purchase.price_minor, purchase.currency, period):
                     return str(found.id)
             # Where the dashboard has edited or archived ours, another is made, not the first one given again.
             instead = "".join(f":{found.id}" for found in others)
-            made = prices.create(
-                {
-                    "currency": purchase.currency,
-                    "unit_amount": purchase.price_minor,
-                    "lookup_key": lookup_key,
-                    "transfer_lookup_key": True,
-                    "product_data": {"name": f"{purchase.units} credits ({purchase.pack})"},
-                },
-                {"idempotency_key": f"{KEY}:price:{lookup_key}{instead}"},
-            )
+            asked: Any = {
+                "currency": purchase.currency,
+                "unit_amount": purchase.price_minor,
+                "lookup_key": lookup_key,
+                "transfer_lookup_key": True,
+                "product_data": {"name": f"{purchase.units} credits ({purchase.pack})"},
+            }
+            if every is not None:
+                asked["product_data"] = {"name": purchase.pack}
+                asked["recurring"] = every
+                asked["metadata"] = {PLAN_KEY: purchase.pack}
+            made = prices.create(asked, {"idempotency_key": f"{KEY}:price:{lookup_key}{instead}"})
         return str(made.id)
 
     def create_session(
@@ -115,38 +125,40 @@ class Gateway:
         save_card: bool,
     ) -> Json:
         """Create the Checkout Session of a purchase. `urls`: where the buyer goes on success, and on cancelling."""
-        metadata = {PURCHASE_KEY: purchase.id, KIND_KEY: "pack"}
+        metadata = {PURCHASE_KEY: purchase.id, KIND_KEY: purchase.kind}
         payment: Any = {"metadata": metadata}
         if save_card:
             payment["setup_future_usage"] = "off_session"
+        named: Any = {"mode": "payment", "payment_intent_data": payment}
+        if purchase.kind == PLAN:
+            named = {"mode": "subscription", "subscription_data": {"metadata": metadata}}
+        price = self.price(purchase)
         asked: Any = {
-            "mode": "payment",
-            "payment_intent_data": payment,
+            **named,
             "customer": customer,
             "client_reference_id": purchase.id,
             "metadata": metadata,
+            "line_items": [{"price": price, "quantity": 1}],
             "success_url": urls[0],
             "cancel_url": urls[1],
             "allow_promotion_codes": promotion_codes,
             "automatic_tax": {"enabled": automatic_tax},
         }
         if automatic_tax:
-            # Taxes depend on where the buyer is, which Checkout asks and the customer is to remember.
+            # Taxes depend on where the buyer is: Checkout asks, and the customer is to remember.
             asked["customer_update"] = {"address": "auto"}
-        return self._session_of(purchase, asked)
-
-    def _session_of(self, purchase: Purchase, asked: Any, *, afresh: bool = False) -> Json:
-        """Create a session at the purchase's price; once more, should somebody have archived that since we looked."""
-        price = self.price(purchase, afresh=afresh)
-        whole: Any = {**asked, "line_items": [{"price": price, "quantity": 1}]}
-        key = f"{KEY}:session:{purchase.id}:{price}"
-        try:
-            with _told():
-                made = self._client.v1.checkout.sessions.create(whole, {"idempotency_key": key})
-        except PaymentRefused:
-            if afresh or self.price(purchase, afresh=True) == price:
-                raise
-            return self._session_of(purchase, asked, afresh=True)
+        create, known_by = self._client.v1.checkout.sessions.create, f"{KEY}:session:{purchase.id}"
+        with _told():
+            try:
+                made = create(asked, {"idempotency_key": known_by})
+            except stripe.InvalidRequestError:
+                # Somebody may have archived the price in the dashboard since it was looked up.
+                self._prices.clear()
+                instead = self.price(purchase)
+                if instead == price:
+                    raise
+                asked["line_items"] = [{"price": instead, "quantity": 1}]
+                made = create(asked, {"idempotency_key": f"{known_by}:{instead}"})
         return _json(made)
 
     def create_payment(self, purchase: Purchase, customer: str) -> Json:
@@ -205,6 +217,9 @@ class Gateway:
             "payment_intent": v1.payment_intents.retrieve,
             "refund": v1.refunds.retrieve,
             "dispute": v1.disputes.retrieve,
+            "subscription": v1.subscriptions.retrieve,
+            "invoice": v1.invoices.retrieve,
+            "invoice_payment": v1.invoice_payments.retrieve,
         }
         if kind not in by_kind:
             return None
@@ -223,6 +238,9 @@ class Gateway:
         by_kind: dict[str, Callable[[Any], Any]] = {
             "event": v1.events.list,
             "checkout.session": v1.checkout.sessions.list,
+            "subscription": v1.subscriptions.list,
+            "invoice": v1.invoices.list,
+            "invoice_payment": v1.invoice_payments.list,
             "payment_intent": v1.payment_intents.list,
             "refund": v1.refunds.list,
             "dispute": v1.disputes.list,
@@ -248,6 +266,10 @@ class Gateway:
 def _wait_seconds(error: stripe.RateLimitError, usual: float) -> float:
     said = str((error.headers or {}).get("Retry-After", ""))
     return min(float(said), WAIT_MAX_SECONDS) if said.isdecimal() else usual
+
+
+def _period(every: Any) -> tuple[str, int]:
+    return str(every.interval), int(every.interval_count)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
@@ -16,9 +16,11 @@ from sqlalchemy import bindparam, delete, or_, select, update
 
 from billing.book import canonical
 from billing.payments import Payment, Purchase
+from billing.plans import PLAN, Standing
 from billing.sql import Db, Row, Statement, insert_into, insert_once
 from billing.stripe.facts import Facts, Terms, all_of, facts_from, joined, text_of
 from billing.stripe.inbox import erase_of_customer, erase_of_payment
+from billing.stripe.plan_rows import invoice_payments, purchase_of_invoice
 from billing.stripe.tables import PURCHASES, STRIPE_CUSTOMERS, STRIPE_FACTS
 
 _COLUMNS: Final = tuple(PURCHASES.c)
@@ -73,7 +75,10 @@ _FORGET_CUSTOMER: Final = Statement(
 
 @dataclass(frozen=True, slots=True)
 class Sale:
-    """A purchase as its row has it. `state`: the last state of its payment that was posted."""
+    """A purchase as its row has it. `state`: the last state of its payment that was posted.
+
+    Of a plan, `payment` is the subscription, and `standing` what was posted last of what it gives.
+    """
 
     id: str
     book_id: int
@@ -92,6 +97,7 @@ class Sale:
     revision: int
     state: Payment
     problem: str | None
+    standing: Standing = field(default_factory=Standing)
 
     @property
     def purchase(self) -> Purchase:
@@ -105,6 +111,7 @@ class Sale:
             priority=self.priority,
             valid_for=self.valid_for,
             policy_version=self.policy_version,
+            kind=self.kind,
         )
 
     @property
@@ -113,13 +120,13 @@ class Sale:
         return Terms(self.price_minor, self.currency)
 
 
-def add_sale(db: Db, book_id: int, kind: str, purchase: Purchase, at: datetime) -> None:
+def add_sale(db: Db, book_id: int, purchase: Purchase, at: datetime) -> None:
     """Write down an offer, before Stripe is asked for anything."""
     db.run(
         _INSERT,
         id=purchase.id,
         book_id=book_id,
-        kind=kind,
+        kind=purchase.kind,
         item=purchase.pack,
         units=purchase.units,
         price_minor=purchase.price_minor,
@@ -144,9 +151,12 @@ def load_sale(db: Db, purchase_id: str) -> Sale | None:
 
 
 def sale_of_payment(db: Db, payment: str) -> Sale | None:
-    """Load the purchase whose Checkout Session or PaymentIntent this is."""
+    """Load the purchase whose Checkout Session or PaymentIntent this is; of a plan, also an invoice or what paid it."""
     row = db.row(_BY_PAYMENT, payment=payment)
-    return None if row is None else _sale(row)
+    if row is not None:
+        return _sale(row)
+    owner = purchase_of_invoice(db, payment)
+    return None if owner is None else load_sale(db, owner)
 
 
 def sales_of(db: Db, book_id: int) -> list[Sale]:
@@ -165,7 +175,12 @@ def set_payment(db: Db, purchase_id: str, payment: str) -> None:
 
 
 def save_state(
-    db: Db, sale: Sale, lot_no: int | None, revision: int, state: Payment, problem: str | None
+    db: Db,
+    sale: Sale,
+    lot_no: int | None,
+    revision: int,
+    state: Payment | Standing,
+    problem: str | None,
 ) -> None:
     """Write down what was posted last of a purchase's payment."""
     db.run(
@@ -214,9 +229,16 @@ def forget_buyer(db: Db, book_id: int) -> None:
         for payment in (sale.session_id, sale.payment):
             if payment is not None:
                 erase_of_payment(db, payment)
+    for invoice, payment in invoice_payments(db, book_id):
+        for known_as in (invoice, payment):
+            if known_as is not None:
+                erase_of_payment(db, known_as)
     db.run(_FORGET_CUSTOMER, of_book=book_id)
 
 
 def _sale(row: Row) -> Sale:
     values: dict[str, Any] = dict(zip((column.name for column in _COLUMNS), row, strict=True))
-    return Sale(**{**values, "state": Payment.of(json.loads(values["state"]))})
+    state = json.loads(values["state"])
+    if values["kind"] == PLAN:
+        return Sale(**{**values, "state": Payment(), "standing": Standing.of(state)})
+    return Sale(**{**values, "state": Payment.of(state)})

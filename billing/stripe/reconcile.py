@@ -13,12 +13,13 @@ from typing import Any, Final
 
 from billing.payments import Payment
 from billing.stripe.events import PURCHASE_KEY
-from billing.stripe.facts import DISPUTE, MOVE, REFUND, SESSION, Facts, Terms, joined
+from billing.stripe.facts import DISPUTE, INTENT, MOVE, REFUND, SESSION, Facts, Terms, joined
 
 FINDINGS_MAX: Final = 1000
 """How many findings of a kind a report lists. The others are counted."""
 
 _FAILED: Final = ("failed", "canceled")
+_ONLY_ON: Final = (SESSION, INTENT, REFUND, DISPUTE)
 _SETTLED: Final = ("won", "lost", "warning_closed", "prevented")
 
 
@@ -195,8 +196,12 @@ def steps_back(purchase: str, known: Facts, seen: Facts, until: int) -> Iterator
     """
     for kind, key, item in _each(seen):
         before = known.get(kind, {}).get(key)
-        # That a payment on its way has failed only an event tells; what was paid out, only its payout.
-        if before is None or kind == MOVE or (kind == SESSION and before["status"] == "failed"):
+        # That a payment on its way has failed only an event tells.
+        if (
+            before is None
+            or kind not in _ONLY_ON
+            or (kind, before["status"]) == (SESSION, "failed")
+        ):
             continue
         if before.get("at", 0) < until and _is_back(kind, before, item):
             yield Disagreement(kind, key, purchase, item["status"], before["status"])

@@ -23,7 +23,7 @@ class PurchaseRow(Table, table=True):
     __tablename__ = f"{PREFIX}purchase"
     __table_args__ = (
         CheckConstraint("units >= 0 AND price_minor >= 0 AND revision >= 0"),
-        CheckConstraint("kind IN ('pack', 'top_up')"),
+        CheckConstraint("kind IN ('pack', 'top_up', 'plan')"),
         UniqueConstraint("session_id"),
         UniqueConstraint("payment"),
         Index(f"{PREFIX}purchase_book", "book_id"),
@@ -45,6 +45,28 @@ class PurchaseRow(Table, table=True):
     revision: int = Field(sa_column=whole("revision", default="0"))
     state: str = Field(sa_column=words("state", default="{}"))
     problem: str | None = Field(sa_column=words("problem", nullable=True))
+
+
+class PlanInvoice(Table, table=True):
+    """What a subscription was billed and has paid, the last state of it that was posted, and what of it is earned."""
+
+    __tablename__ = f"{PREFIX}plan_invoice"
+    __table_args__ = (
+        CheckConstraint("revision >= 0 AND revoked_minor >= 0"),
+        UniqueConstraint("payment"),
+        Index(f"{PREFIX}plan_invoice_book", "book_id"),
+    )
+    id: str = Field(sa_column=words("id", primary_key=True))
+    book_id: int = Field(sa_column=whole("book_id"))
+    purchase: str = Field(sa_column=words("purchase"))
+    currency: str = Field(sa_column=words("currency"))
+    payment: str | None = Field(sa_column=words("payment", nullable=True))
+    revision: int = Field(sa_column=whole("revision", default="0"))
+    state: str = Field(sa_column=words("state", default="{}"))
+    spans: str = Field(sa_column=words("spans", default="[]"))
+    recognised: str = Field(sa_column=words("recognised", default="{}"))
+    revoked_minor: int = Field(sa_column=whole("revoked_minor", default="0"))
+    deferred_minor: int = Field(sa_column=whole("deferred_minor", default="0"))
 
 
 class StripeFact(Table, table=True):
@@ -117,6 +139,7 @@ class StripeProgress(Table, table=True):
 
 
 PURCHASES: Final = core(PurchaseRow)
+PLAN_INVOICES: Final = core(PlanInvoice)
 STRIPE_FACTS: Final = core(StripeFact)
 STRIPE_CUSTOMERS: Final = core(StripeCustomer)
 TOP_UPS: Final = core(TopUpRow)

@@ -12,12 +12,20 @@ from typing import Final
 from billing.chain import Link, entries
 from billing.discrepancy import Discrepancy
 from billing.entries import UNREADABLE, Entry
+from billing.plans import INVOICE, RECOGNISED, SUBSCRIPTION
 from billing.sql import Db
 from billing.verify import LedgerAudit
 from policies.errors import ComptrollerError
 from quota.audit.ends import check_attempt, check_end, check_late, check_renewal
 from quota.audit.grants import check_grant
 from quota.audit.payments import check_checkout, check_payment, check_top_up
+from quota.audit.plans import (
+    check_invoice,
+    check_plan,
+    check_recognised,
+    check_subscription,
+    is_plan_due,
+)
 from quota.audit.rows import RowAudit, load_values
 from quota.audit.settings import (
     check_forget,
@@ -25,14 +33,13 @@ from quota.audit.settings import (
     check_issue,
     check_lot_expiry,
     check_paid_use,
-    check_plan,
     check_refund,
     check_zone,
     new_lots,
 )
 from quota.audit.state import BookAudit, BudgetSums, Check
 
-DUES: Final = ("expired", "lot_expiry")
+DUES: Final = ("expired", "lot_expiry", RECOGNISED)
 CHECKS: Final[dict[str, Check]] = {
     "grant": check_grant,
     "start": check_renewal,
@@ -49,6 +56,9 @@ CHECKS: Final[dict[str, Check]] = {
     "payment": check_payment,
     "top_up": check_top_up,
     "lot_expiry": check_lot_expiry,
+    INVOICE: check_invoice,
+    RECOGNISED: check_recognised,
+    SUBSCRIPTION: check_subscription,
     "plan": check_plan,
     "zone": check_zone,
     "paid_use": check_paid_use,
@@ -83,7 +93,7 @@ def _check(book: BookAudit, rows: RowAudit, entry: Entry) -> None:
         check = CHECKS.get(entry.kind)
         if check is None:
             book.say(entry, "kind of the record", "a known one", entry.kind)
-        if entry.kind not in DUES:
+        if entry.kind not in DUES and not is_plan_due(entry):
             if entry.recorded_micros != entry.at_micros:
                 book.say(entry, "instant of the record", entry.recorded_at, entry.at)
             overdue = book.overdue(entry.at)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
@@ -13,13 +13,23 @@ from billing.draft import Draft
 from billing.entries import Entry
 from billing.lots import Lot
 from billing.payments import Payment, Purchase, draft_checkout, draft_payment, lot_of
+from billing.plans import PLAN, Standing
 from billing.sql import Db, Statement
 from billing.stripe.tables import PURCHASES
 from billing.stripe.top_ups import TopUp
 from quota.audit.state import BookAudit
 
 PURCHASE_COLUMNS: Final = (
-    *("item", "units", "price_minor", "currency", "priority", "valid_for", "policy_version"),
+    *(
+        "kind",
+        "item",
+        "units",
+        "price_minor",
+        "currency",
+        "priority",
+        "valid_for",
+        "policy_version",
+    ),
     *("created_at", "lot_no", "revision", "state"),
 )
 _PURCHASES: Final = Statement(
@@ -39,6 +49,7 @@ class SaleAudit:
     state: Payment
     revision: int = 0
     lot_no: int | None = None
+    standing: Standing = field(default_factory=Standing)
 
 
 def check_checkout(book: BookAudit, entry: Entry) -> None:
@@ -46,9 +57,16 @@ def check_checkout(book: BookAudit, entry: Entry) -> None:
     facts = dict(entry.facts)
     purchase = Purchase(id=facts.pop("purchase"), **facts)
     book.same_draft(entry, draft_checkout(purchase, entry.at))
-    pack = book.policy_set(purchase.policy_version).packs.get(purchase.pack)
-    said = None if pack is None else (pack.units, pack.priority)
-    book.same(entry, "units and priority of the pack", said, (purchase.units, purchase.priority))
+    policy_set = book.policy_set(purchase.policy_version)
+    if purchase.kind == PLAN:
+        price = policy_set.plan(purchase.pack).price_in(purchase.currency)
+        said = None if price is None else price.minor
+        book.same(entry, "price of the plan", said, purchase.price_minor)
+    else:
+        pack = policy_set.packs.get(purchase.pack)
+        sold = None if pack is None else (pack.units, pack.priority)
+        offered = purchase.units, purchase.priority
+        book.same(entry, "units and priority of the pack", sold, offered)
     book.sales[purchase.id] = SaleAudit(purchase, entry.at, entry.seq, Payment())
 
 
@@ -92,11 +110,13 @@ def expected_purchases(book: BookAudit) -> dict[str, tuple[Any, ...]]:
     """Return what these rows are by the records."""
     return {
         key: (
-            *(getattr(sale.purchase, _FIELD.get(name, name)) for name in PURCHASE_COLUMNS[:7]),
+            *(getattr(sale.purchase, _FIELD.get(name, name)) for name in PURCHASE_COLUMNS[:8]),
             sale.at,
             sale.lot_no,
             sale.revision,
-            canonical(sale.state.facts()).decode(),
+            canonical(
+                (sale.standing if sale.purchase.kind == PLAN else sale.state).facts()
+            ).decode(),
         )
         for key, sale in book.sales.items()
     }

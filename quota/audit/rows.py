@@ -23,6 +23,7 @@ from quota.audit.payments import (
     purchase_rows,
     suspended,
 )
+from quota.audit.plans import INVOICE_COLUMNS, expected_invoices, invoice_rows
 from quota.audit.state import BookAudit
 from quota.tables import ENDINGS, GPU_ATTEMPTS, GRANTS, HOLDS, LATE_ENDINGS
 
@@ -39,7 +40,7 @@ LATE_COLUMNS: Final = ("seq", "at", "units_charged", "gpu_cost_micro_usd", "gpu_
 ATTEMPT_COLUMNS: Final = ("seq", "gpu_cost_micro_usd", "gpu_seconds", "gpu")
 SETTINGS: Final = (
     *("grants", "plan", "zones", "paid_use"),
-    *("spend_cap_minor", "spend_cap_per", "disputes", "frozen"),
+    *("spend_cap_minor", "spend_cap_per", "disputes", "plan_due", "frozen"),
 )
 INSTANTS: Final = frozenset({"at", "granted_at", "expires_at", "started_at"})
 HASHED: Final = ("key", "member", "text")
@@ -159,6 +160,8 @@ class RowAudit:
         purchases, places = expected_purchases(book), {k: s.seq for k, s in book.sales.items()}
         rows = purchase_rows(self._db, book.book_id)
         self._compare("purchase", PURCHASE_COLUMNS, purchases, rows, places)
+        invoices = invoice_rows(self._db, book.book_id)
+        self._compare("invoice", INVOICE_COLUMNS, expected_invoices(book, invoices), invoices)
         top_up, kept = book.top_up, load_top_up(self._db, book.book_id)
         told: Rows = {} if top_up is None else {"": tuple(top_up[0])}
         self._compare("top-up", TopUp._fields, told, {} if kept is None else {"": tuple(kept)})
@@ -195,6 +198,7 @@ class RowAudit:
             settings.spend_cap_minor,
             settings.spend_cap_per,
             settings.disputes,
+            settings.plan_due,
             settings.frozen is not None,
         )
         found = (*row[:-1], row[-1] is not None)

@@ -47,11 +47,6 @@ def check_lot_expiry(book: BookAudit, entry: Entry) -> None:
     book.same_draft(entry, draft)
 
 
-def check_plan(book: BookAudit, entry: Entry) -> None:
-    """Take a change of plan over."""
-    book.settings.plan = entry.facts["plan"]
-
-
 def check_zone(book: BookAudit, entry: Entry) -> None:
     """Check that a change of time zone is added to those before it."""
     zones, before = zones_of(entry.facts["zones"]), book.settings.zones

@@ -15,6 +15,7 @@ from billing.books import BookState
 from billing.discrepancy import Discrepancy, discrepancy
 from billing.draft import Draft
 from billing.entries import LINE_FIELDS, Entry, instant_of, parsed, values_of
+from billing.plans import Invoice
 from billing.sql import Db
 from billing.stripe.top_ups import TopUp
 from billing.verify import LedgerAudit
@@ -116,6 +117,8 @@ class BookAudit:
         self.forgotten = False
         self.sales: dict[str, Any] = {}
         """Purchases by their id, as quota.audit.payments keeps them."""
+        self.invoices: dict[str, Invoice] = {}
+        """Invoices of plans by their id, as quota.audit.plans keeps them."""
         self.top_up: tuple[TopUp, int] | None = None
         self.usage = Usage()
         self.open: dict[int, OpenHold] = {}
@@ -248,6 +251,9 @@ class BookAudit:
 
     def overdue(self, at: datetime) -> str | None:
         """Return what had fallen due by an instant and has not happened; None where nothing had."""
+        plan_due = self.settings.plan_due
+        if plan_due is not None and plan_due <= at:
+            return f"what plans have earned, or their end, at {plan_due.isoformat()}"
         while self._due and self._due[0][0] <= at:
             expires_at, kind, number = self._due[0]
             if kind == HOLD and number in self.open:

@@ -58,6 +58,9 @@ STATUS_STYLES: Final = {
 WORDS: Final = {
     "event": "events",
     "checkout.session": "checkouts",
+    "subscription": "subscriptions",
+    "invoice": "invoices",
+    "invoice_payment": "payments of invoices",
     "payment_intent": "payments",
     "refund": "refunds",
     "dispute": "disputes",
@@ -171,7 +174,7 @@ def purchases(
         rows.add_row(
             clock_text(each.created_at.replace(microsecond=0)),
             each.id,
-            escaped(f"{each.units} units ({each.pack})"),
+            escaped(f"{each.units} units ({each.pack})" if each.units else f"plan {each.pack}"),
             money(each.price_minor, each.currency),
             f"[{style}]{each.status}[/{style}]" + (", disputed" if each.disputed else ""),
             *(

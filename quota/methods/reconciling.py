@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from billing.plans import PLAN
 from billing.sql import Db
 from billing.stripe import inbox
 from billing.stripe.events import heard_of
@@ -35,7 +36,7 @@ from policies.instants import as_utc
 from quota.ids import lot_id
 from quota.methods.retried import retried
 from quota.methods.selling import SEEN_BEFORE, SellingMethods, of_this_account
-from quota.reconciling import MOVES, WITH_SOURCE, Objects
+from quota.reconciling import MOVES, WITH_SOURCE, Objects, invoices_of
 
 if TYPE_CHECKING:
     from billing.stripe.gateway import Gateway
@@ -50,9 +51,13 @@ LATE_AFTER_SECONDS: Final = 86_400
 EVENTS: Final = "event"
 PURCHASE: Final = "purchase"
 LISTS: Final = (
-    *(EVENTS, "checkout.session", "payment_intent", "refund", "dispute"),
-    *(MOVES, "payout"),
+    *(EVENTS, "checkout.session", "subscription", "invoice", "invoice_payment"),
+    *("payment_intent", "refund", "dispute", MOVES, "payout"),
 )
+MORE: Final[Mapping[str, Mapping[str, Any]]] = {
+    MOVES: WITH_SOURCE,
+    "subscription": {"status": "all"},
+}
 Told = Callable[[str, int], object]
 Known = tuple[Sale, Facts]
 
@@ -128,8 +133,7 @@ class ReconcilingMethods(SellingMethods):
         asked: dict[str, Any] = {"created": {**made, "lte": _seconds(found.until)}}
         while walk.place < len(LISTS):
             kind = LISTS[walk.place]
-            wanted = {**asked, **WITH_SOURCE} if kind == MOVES else asked
-            page = gateway.page(kind, wanted, walk.after)
+            page = gateway.page(kind, {**asked, **MORE.get(kind, {})}, walk.after)
             if kind == EVENTS:
                 self._events(page.items, found)
             else:
@@ -174,10 +178,9 @@ class ReconcilingMethods(SellingMethods):
                 told(PURCHASE, found.checked[PURCHASE])
         for key in sorted(walk.older):
             with self._db.reading() as db:
-                old = load_sale(db, key)
-                known = {} if old is None else _known(db, old)[1]
-            if old is not None:
-                self._hold(old, known, found)
+                paid = list(_paid_with(db, key))
+            for sale, facts in paid:
+                self._hold(sale, facts, found)
 
     def _pages_of(self, load: Callable[[Db, str], Sequence[Sale]]) -> Iterator[Known]:
         """Yield purchases with all that is known of them, a page of them at a time."""
@@ -246,6 +249,15 @@ def _is_followed(event: Mapping[str, Any]) -> bool:
         return heard_of(event["data"]["object"], event["type"], event["created"]) is not None
     except ValueError:
         return True
+
+
+def _paid_with(db: Db, purchase: str) -> Iterator[Known]:
+    """Yield a purchase with all that is known of its payment; of a plan, once for each of its invoices."""
+    sale = load_sale(db, purchase)
+    if sale is not None and sale.kind == PLAN:
+        yield from ((each, known_of(db, (payment,))) for each, payment in invoices_of(db, sale))
+    elif sale is not None:
+        yield _known(db, sale)
 
 
 def _known(db: Db, sale: Sale) -> Known:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import uuid
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from billing.books import read_book, save_book
 from billing.payments import Purchase, draft_checkout
+from billing.plans import PLAN
 from billing.posting import post
 from billing.sql import Db
 from billing.stripe import inbox
 from billing.stripe.events import Event, Heard, heard_of, parsed, related
 from billing.stripe.facts import REFUND
+from billing.stripe.plan_facts import PlanRules
 from billing.stripe.purchases import (
     Sale,
     add_sale,
@@ -31,7 +33,9 @@ from quota.accounts import lock_account
 from quota.ask import name, text
 from quota.methods.base import HostSession, Methods
 from quota.methods.retried import retried
+from quota.offers import offer_of, refuse_second
 from quota.payments import hear
+from quota.plans import paid_for, refundable
 from quota.records import account_name
 from quota.sales import Checkout, PurchaseView, StripeOutcome, viewed
 
@@ -55,7 +59,8 @@ class SellingMethods(Methods):
         self,
         account: str,
         *,
-        pack: str,
+        pack: str | None = None,
+        plan: str | None = None,
         success_url: str,
         cancel_url: str,
         currency: str | None = None,
@@ -63,7 +68,7 @@ class SellingMethods(Methods):
         automatic_tax: bool = False,
         save_card: bool = False,
     ) -> Checkout:
-        """Offer a pack to a buyer, and return the Checkout Session at whose `url` it can be paid.
+        """Offer a pack or a plan to a buyer, and return the Checkout Session at whose `url` it can be paid.
 
         The offer is written down before Stripe is asked: its units and its price stay what they are now, whatever
         becomes of the policy file. Each call is an offer of its own; those that nobody pays cost nothing. It talks to
@@ -71,25 +76,28 @@ class SellingMethods(Methods):
 
         Args:
             account: who buys.
-            pack: a pack of the policy file.
+            pack: a pack of the policy file: paid once.
+            plan: a plan of the policy file that has a price: a subscription. Exactly one of pack and plan.
             success_url: where the buyer goes after paying. The lot comes with Stripe's event, not with this visit.
             cancel_url: where the buyer goes who does not pay.
-            currency: one of the pack's; the default is the policy file's.
+            currency: one of its price's; the default is the policy file's.
             promotion_codes: whether the buyer may enter promotion codes of the Stripe account.
             automatic_tax: whether Stripe works out taxes.
             save_card: whether the card is kept for automatic top-ups. It switches none on.
 
         Raises:
-            InvalidRequest: there is no such pack, or not in that currency, or no Stripe key is configured.
+            InvalidRequest: there is no such pack or plan, or not in that currency, or the account has a subscription
+                already, or no Stripe key is configured.
             PaymentRefused: Stripe will not do it.
             PaymentUnavailable: Stripe cannot be reached; ask again.
         """
+        offer = offer_of(self.policies, pack=pack, plan=plan, currency=currency)
         gateway = self._gateway()
         urls = (
             text(success_url, "success_url", most=2000),
             text(cancel_url, "cancel_url", most=2000),
         )
-        purchase, book_id, customer = self._offer(name(account, "account"), pack, currency)
+        purchase, book_id, customer = self._offer(name(account, "account"), offer)
         if customer is None:
             customer = gateway.create_customer(purchase.id)
         made = gateway.create_session(
@@ -166,8 +174,9 @@ class SellingMethods(Methods):
     ) -> PurchaseView:
         """Refund a purchase through Stripe, in part or what is left of it, and take its units back.
 
-        As one made in Stripe's dashboard does: units that are unused are revoked, for a part in proportion to the
-        money, rounded down. Asking again with the same key never refunds twice.
+        Of a plan, the latest invoice of which something is left; the subscription itself goes on. As one made in
+        Stripe's dashboard does: units that are unused are revoked, for a part in proportion to the money, rounded
+        down. Asking again with the same key never refunds twice.
 
         Args:
             purchase_id: what `checkout` said.
@@ -186,14 +195,14 @@ class SellingMethods(Methods):
             raise InvalidRequest(
                 f"purchase `{purchase_id}` is {found.status}: nothing was paid for it"
             )
-        left = found.total_minor - found.refunded_minor - found.lost_minor
+        payment, left = self._left_of(found)
         amount = left if amount_minor is None else whole(amount_minor, "amount_minor")
         if not 0 < amount <= left:
             raise InvalidRequest(
                 f"{left} {found.currency} (minor units) of purchase `{purchase_id}` are left to refund"
             )
-        known_by = key or f"{self._refunds_of(found)}:{amount}"
-        made = gateway.create_refund(found.payment, amount, f"{purchase_id}:{known_by}")
+        known_by = key or f"{self._refunds_of(payment)}:{amount}"
+        made = gateway.create_refund(payment, amount, f"{purchase_id}:{known_by}")
         heard = heard_of(made, "refund.created", int(self._clock().timestamp()))
         if heard is not None:
             self._take_over(heard)
@@ -239,17 +248,30 @@ class SellingMethods(Methods):
             raise InvalidRequest(f"account `{account}` has bought nothing through Stripe yet")
         return gateway.portal(customer, text(return_url, "return_url", most=2000))
 
-    def _refunds_of(self, found: PurchaseView) -> int:
-        """Return how many refunds of a purchase were heard of, those that failed too: after one, another is another."""
+    def _refunds_of(self, payment: str) -> int:
+        """Return how many refunds of a payment were heard of, those that failed too: after one, another is another."""
         with self._db.reading() as db:
-            return len(known_of(db, (found.session_id, found.payment)).get(REFUND, {}))
+            return len(known_of(db, (payment,)).get(REFUND, {}))
 
     # --- what these are made of -------------------------------------------------------------
+
+    def _left_of(self, found: PurchaseView) -> tuple[str, int]:
+        """Return what a refund refunds: a payment, and what of it is left, in minor units."""
+        left = found.total_minor - found.refunded_minor - found.lost_minor
+        if found.kind == PLAN:
+            with self._db.reading() as db:
+                sale = load_sale(db, found.id)
+                return (None if sale is None else refundable(db, sale)) or ("", 0)
+        return found.payment or "", left
 
     def _settings(self) -> StripeSettings:
         if self._stripe is None:
             raise InvalidRequest(f"no Stripe key is configured: {HOW}")
         return self._stripe
+
+    @property
+    def _plan_rules(self) -> PlanRules:
+        return PlanRules(self.policies.plans, self.policies.past_due_grace)
 
     def _gateway(self) -> Gateway:
         settings = self._settings()
@@ -260,27 +282,14 @@ class SellingMethods(Methods):
         return self._made_gateway
 
     @retried
-    def _offer(
-        self, account: str, pack: str, currency: str | None
-    ) -> tuple[Purchase, int, str | None]:
+    def _offer(self, account: str, purchase: Purchase) -> tuple[Purchase, int, str | None]:
         """Write an offer down. Returns it with its book, and who its buyer is at Stripe where that is known."""
-        policy_set = self.policies
-        sold = policy_set.pack(name(pack, "pack"))
-        price = sold.price_in(currency or policy_set.currency, policy_set.currency)
-        purchase = Purchase(
-            id=f"pu_{uuid.uuid4().hex}",
-            pack=pack,
-            units=sold.units,
-            price_minor=price.minor,
-            currency=price.currency,
-            priority=sold.priority,
-            valid_for=None if sold.valid_for is None else str(sold.valid_for),
-            policy_version=policy_set.version,
-        )
         with self._db.writing() as db:
             book, now = lock_account(db, account, self._clock)
+            if purchase.kind == PLAN:
+                refuse_second(account, sales_of(db, book.id))
             post(db, book, draft_checkout(purchase, now), now)
-            add_sale(db, book.id, "pack", purchase, now)
+            add_sale(db, book.id, purchase, now)
             save_book(db, book)
             return purchase, book.id, customer_of(db, book.id)
 
@@ -343,7 +352,7 @@ class SellingMethods(Methods):
             payment = None
             if isinstance(meaning, Heard):
                 payment, stops = meaning.payment, self.policies.on_dispute == "stop_paid_use"
-                effect = hear(db, meaning, self._clock, stops_paid_use=stops)
+                effect = hear(db, meaning, self._clock, self._plan_rules, stops_paid_use=stops)
             elif meaning is None:
                 status, effect = "ignored", "not about a payment that we follow"
             else:
@@ -355,7 +364,7 @@ class SellingMethods(Methods):
     def _take_over(self, heard: Heard) -> str:
         with self._db.writing() as db:
             stops = self.policies.on_dispute == "stop_paid_use"
-            return hear(db, heard, self._clock, stops_paid_use=stops)
+            return hear(db, heard, self._clock, self._plan_rules, stops_paid_use=stops)
 
 
 def of_this_account(payload: bytes, settings: StripeSettings) -> Event:
@@ -380,4 +389,7 @@ def _checked(letter: inbox.Letter | None, event_id: str) -> inbox.Letter:
 
 
 def _view(db: Db, sale: Sale, account: str) -> PurchaseView:
-    return viewed(sale, account, known_of(db, (sale.session_id, sale.payment)))
+    facts = known_of(db, (sale.session_id, sale.payment))
+    if sale.kind == PLAN:
+        sale = replace(sale, state=paid_for(db, sale))
+    return viewed(sale, account, facts)

@@ -213,7 +213,8 @@ def _offered(
         priority=pack.priority,
         valid_for=None if pack.valid_for is None else str(pack.valid_for),
         policy_version=policy_set.version,
+        kind=TOP_UP,
     )
     post(db, book, draft_checkout(purchase, now), now)
-    add_sale(db, book.id, TOP_UP, purchase, now)
+    add_sale(db, book.id, purchase, now)
     return under_way(db, book.id)

@@ -98,8 +98,9 @@ def packed(state: AccountState) -> bytes | None:
 
 
 def _exact(lot: LotView) -> bool:
-    """Whether the script can say what any units of a lot cost."""
-    return lot.units <= LOT_UNITS_MOST and lot.price_minor * lot.units <= PRODUCT_MOST
+    """Whether the script can say what any units of a lot cost, and that what comes back to it can be used."""
+    owes_none = lot.available >= 0
+    return owes_none and lot.units <= LOT_UNITS_MOST and lot.price_minor * lot.units <= PRODUCT_MOST
 
 
 def _rate(

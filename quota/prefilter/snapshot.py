@@ -14,6 +14,7 @@ from billing.tables import ERASABLES
 from policies.instants import from_micros, micros
 from policies.state import burn_order
 from quota.load import USES, Picture, load_picture, split_tat_key, view_of
+from quota.plan_dues import plan_at
 from quota.prefilter.facts import Facts
 from quota.prefilter.packing import KEYS_KNOWN
 from quota.prefilter.prints import NOBODY, key_print, member_print
@@ -45,6 +46,7 @@ def account_state(db: Db, account: str, lookback: int, now: datetime) -> Account
     book = read_book(db, account)
     if book is None:
         return AccountState(reach=lookback)
+    book.plan = plan_at(db, book, max(now, book.at))
     picture, members = load_picture(db, book), _Members(db, account, book)
     since = from_micros(max(0, micros(max(now, book.at)) - lookback))
     since = min((since, *(hold.granted_at for hold in picture.holds)))

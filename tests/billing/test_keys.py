@@ -17,7 +17,7 @@ SHARED = {
     for name in (
         *("account_name", "payment_reference", "asset"),
         *("policy_version", "budget_day", "budget_block", "denial", "denial_loss"),
-        *("purchase", "stripe_fact", "stripe_customer", "stripe_event", "top_up"),
+        *("purchase", "plan_invoice", "stripe_fact", "stripe_customer", "stripe_event", "top_up"),
         "stripe_progress",
     )
 }

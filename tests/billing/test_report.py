@@ -324,7 +324,7 @@ def test_the_check_finds_a_line_that_disagrees_with_the_ledger(world):
     world.write("UPDATE comptroller_line SET revenue_minor = revenue_minor + 1 WHERE lot_no = 1")
     problems = world.comptroller.report(MARCH, APRIL).check.problems
     assert any("revenue" in problem and "the ledger says 120" in problem for problem in problems)
-    assert any("unearned, the lots have 280" in problem for problem in problems)
+    assert any("unearned, lots and plans have 280" in problem for problem in problems)
     world.write("UPDATE comptroller_line SET revenue_minor = revenue_minor - 1 WHERE lot_no = 1")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from billing.stripe.signature import sign
 from quota import Denial
+from quota.offers import pack_offer
 from quota.sales import PurchaseView
 from tests.stripe.shop import Shop
 
@@ -27,7 +28,9 @@ class Copies:
         """Offer the pack to somebody new, and return who, with the events of that purchase."""
         self.made += 1
         account, suffix = f"u{self.made}", f"x{self.made}"
-        offer, book_id, _ = self.shop.comptroller._offer(account, self.pack, None)
+        offer, book_id, _ = self.shop.comptroller._offer(
+            account, pack_offer(self.shop.comptroller.policies, self.pack, None)
+        )
         session_id = f"{session}{suffix}"
         self.shop.comptroller._offered(offer.id, book_id, f"cus_{suffix}", session_id)
 

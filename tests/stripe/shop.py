@@ -115,13 +115,17 @@ SELECT account, sum(amount) FROM (
 
 
 @contextmanager
-def opened(database: str = "sqlite://", policies: str = POLICIES) -> Iterator[Shop]:
+def opened(
+    database: str = "sqlite://", policies: str = POLICIES, redis: str | None = None
+) -> Iterator[Shop]:
     """Open a shop, and close it with its books sound."""
     clock = FakeClock()
     with StripeServer(clock) as stripe:
         settings = StripeSettings(stripe.api_key, [stripe.webhook_secret], stripe.url)
         policy_set = PolicySet.parse(policies)
-        with Comptroller.open(policy_set, database, clock=clock, stripe=settings) as comptroller:
+        with Comptroller.open(
+            policy_set, database, redis, clock=clock, stripe=settings
+        ) as comptroller:
             yield Shop(comptroller, stripe, clock)
             assert [str(each) for each in comptroller.verify()] == []
             assert stripe.complaints == []

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from billing.stripe.signature import sign
+from policies.errors import PaymentUnavailable
 from policies.policy_set import PolicySet
 from quota import Comptroller, StripeSettings
 from quota.testing import FakeClock
@@ -91,7 +92,10 @@ def test_what_stripe_says_otherwise_of_a_refund_is_taken_over(shop):
 
 def sold_at(shop: Shop, price_minor: int, account: str = "ann") -> str:
     """Pay for an offer of 4.00 at another price. Returns the purchase."""
-    offer, *_ = shop.comptroller._offer(account, "ten", None)
+    shop.stripe.go_wrong("error", method="POST", path="/v1/checkout/sessions")
+    with pytest.raises(PaymentUnavailable):
+        shop.checkout(account=account)
+    (offer,) = shop.comptroller.purchases(account)
     item = {"currency": "usd", "unit_amount": price_minor, "product_data": {"name": "Ten"}}
     made = shop.stripe.client().v1.checkout.sessions.create(
         {
@@ -102,7 +106,7 @@ def sold_at(shop: Shop, price_minor: int, account: str = "ann") -> str:
         }
     )
     shop.stripe.pay(made.id)
-    return str(offer.id)
+    return offer.id
 
 
 def test_what_was_paid_at_another_price_is_quarantined_and_disagrees(shop):
@@ -126,7 +130,6 @@ def test_an_edited_price_of_a_pack_stays_out_of_its_checkouts(shop):
     shop.bought()
     price = shop.stripe.every("price")[0]
     shop.stripe.edit_price(price["id"], 900)
-    shop.comptroller._made_gateway = None
     shop.stripe.pay(shop.checkout(account="ben").session_id)
     found = shop.comptroller.reconcile_stripe()
     assert found.settled, found.disagreements

@@ -19,7 +19,8 @@ from tests.stripe.shop import POLICIES, Shop, opened
 from tests.stripe.test_reconcile import course, ending, paid_out
 
 LISTS = (
-    *("/v1/events", "/v1/checkout/sessions", "/v1/payment_intents", "/v1/refunds"),
+    *("/v1/events", "/v1/checkout/sessions", "/v1/subscriptions", "/v1/invoices"),
+    *("/v1/invoice_payments", "/v1/payment_intents", "/v1/refunds"),
     *("/v1/disputes", "/v1/balance_transactions", "/v1/payouts"),
 )
 
@@ -71,7 +72,7 @@ def test_one_that_crashes_after_a_page_goes_on_from_there(shop, whole, pages):
     assert found.settled, found.disagreements
     asked = [listed(shop, path) for path in LISTS]
     # The rows of a payout are asked for beside those of the time.
-    assert asked[:5] == [0] * min(pages, 5) + [1] * max(0, 5 - pages)
+    assert asked[:8] == [0] * min(pages, 8) + [1] * max(0, 8 - pages)
     assert any("paid: 10 units" in each.effect for each in found.applied)
     assert ending(shop) == whole
     assert shop.comptroller.reconcile_stripe().applied == []

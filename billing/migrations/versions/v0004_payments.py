@@ -36,12 +36,22 @@ CHECKS_OF_BALANCES = (
     "charged_back_minor >= 0 AND charged_back_minor <= returned_minor",
     "disputed = 0 OR disputed = 1",
 )
-CHECK_OF_LINES = "sold_minor >= 0 AND revenue_minor >= 0 AND breakage_minor >= 0"
+CHECK_OF_LINES = (
+    "sold_minor >= 0 AND breakage_minor >= 0 AND (revenue_minor >= 0 OR kind = 'recognised')"
+)
 
 
 def upgrade() -> None:
     """Widen the tables of lines and balances, and make those of purchases and of what Stripe says."""
     op.add_column("comptroller_book", whole("disputes", default="0"))
+    op.add_column("comptroller_book", instant("plan_due", null=True))
+    op.create_index(
+        "comptroller_book_plan_due",
+        "comptroller_book",
+        ["plan_due"],
+        sqlite_where=sa.text("plan_due IS NOT NULL"),
+        postgresql_where=sa.text("plan_due IS NOT NULL"),
+    )
     if in_schema(op.get_bind().dialect):
         _widen_in_server()
     else:
@@ -50,6 +60,7 @@ def upgrade() -> None:
         _make_again(BALANCE, _create_balances)
         _create_indexes()
     _create_purchases()
+    _create_plan_invoices()
     _create_top_ups()
     _create_events()
     _create_progress()
@@ -185,7 +196,7 @@ def _create_purchases() -> None:
         words("problem", null=True),
         sa.PrimaryKeyConstraint("id"),
         sa.CheckConstraint("units >= 0 AND price_minor >= 0 AND revision >= 0"),
-        sa.CheckConstraint("kind IN ('pack', 'top_up')"),
+        sa.CheckConstraint("kind IN ('pack', 'top_up', 'plan')"),
         sa.UniqueConstraint("session_id"),
         sa.UniqueConstraint("payment"),
     )
@@ -203,6 +214,28 @@ def _create_purchases() -> None:
         sa.PrimaryKeyConstraint("book_id"),
         sa.UniqueConstraint("customer_id"),
     )
+
+
+def _create_plan_invoices() -> None:
+    """What subscriptions were billed and paid, and how much of it is earned."""
+    op.create_table(
+        "comptroller_plan_invoice",
+        words("id"),
+        whole("book_id"),
+        words("purchase"),
+        words("currency"),
+        words("payment", null=True),
+        whole("revision", default="0"),
+        words("state", default="{}"),
+        words("spans", default="[]"),
+        words("recognised", default="{}"),
+        whole("revoked_minor", default="0"),
+        whole("deferred_minor", default="0"),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("payment"),
+        sa.CheckConstraint("revision >= 0 AND revoked_minor >= 0"),
+    )
+    op.create_index("comptroller_plan_invoice_book", "comptroller_plan_invoice", ["book_id"])
 
 
 def _create_top_ups() -> None:
