@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from billing.stripe.events import _READERS
-from billing.stripe.facts import _ORDER, DISPUTE, INTENT, REFUND, SESSION
+from billing.stripe import events, plan_events
+from billing.stripe.facts import _ORDER, BILL, DISPUTE, INTENT, REFUND, SESSION
 from tests.stripe.scenario import Course
 from tests.stripe.shop import opened
 
+_READERS = {**events._READERS, **plan_events.READERS}
 PAGE = (Path(__file__).parents[2] / "docs/reference/stripe-events.md").read_text(encoding="utf-8")
 SECTIONS = dict(re.findall(r"^## `([\w.]+)`\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
 COURSES = [
@@ -27,7 +28,7 @@ def test_each_kind_of_object_that_is_read_has_its_rows(kind):
     assert re.search(r"^\| `[\w.]+`.* \| .+ \|$", SECTIONS.get(kind, ""), re.MULTILINE)
 
 
-@pytest.mark.parametrize("kind", [SESSION, INTENT, REFUND, DISPUTE])
+@pytest.mark.parametrize("kind", [SESSION, INTENT, REFUND, DISPUTE, BILL])
 def test_the_order_of_each_kinds_states_is_said(kind):
     order = ", ".join(f"`{status}`" for status in _ORDER[kind])
     assert f"Later is: {order}" in PAGE
