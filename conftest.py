@@ -19,6 +19,7 @@ import os
 import re
 import shlex
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
     from sybil import Document, Example, Region
     from xdist.remote import Producer
+
+
+STRIPE = "stripe_of_the_tests"
 
 
 class ReasonedSkipParser(SkipParser):
@@ -60,6 +64,7 @@ def give_servers(example: Example) -> None:
     """Give a page that reads the URLs of servers from the environment some of the tests' own."""
     from tests.servers import shared_postgres, shared_redis  # noqa: PLC0415 - most pages need none
 
+    give_stripe(example)
     given = example.namespace.setdefault("_servers", {})
     asked = set(re.findall(r'environ\["(COMPTROLLER_\w+)"\]', example.document.text))
     for name in asked - given.keys():
@@ -71,6 +76,22 @@ def give_servers(example: Example) -> None:
             else shared_postgres().fresh_database()
         )
         os.environ[name] = given[name]
+
+
+def give_stripe(example: Example) -> None:
+    """Give a page that reads Stripe's keys from the environment a Stripe of the tests: `stripe_of_the_tests`."""
+    namespace = example.namespace
+    if 'environ["STRIPE_API_KEY"]' not in example.document.text or STRIPE in namespace:
+        return
+    from tests.stripe_server import StripeServer  # noqa: PLC0415 - most pages need none
+
+    stripe = StripeServer(lambda: datetime.now(UTC)).__enter__()
+    namespace[STRIPE] = stripe
+    os.environ |= {
+        "STRIPE_API_KEY": stripe.api_key,
+        "STRIPE_WEBHOOK_SECRETS": stripe.webhook_secret,
+        "STRIPE_API_BASE": stripe.url,
+    }
 
 
 def write_file(example: Example) -> None:
@@ -109,6 +130,10 @@ def leave_page(namespace: dict[str, Any]) -> None:
     from tests.servers import shared_postgres  # noqa: PLC0415 - see give_servers
 
     os.chdir(namespace["_left"])
+    if STRIPE in namespace:
+        for name in ("STRIPE_API_KEY", "STRIPE_WEBHOOK_SECRETS", "STRIPE_API_BASE"):
+            del os.environ[name]
+        namespace[STRIPE].__exit__(None, None, None)
     for name, url in namespace.get("_servers", {}).items():
         del os.environ[name]
         if name == "COMPTROLLER_DATABASE":

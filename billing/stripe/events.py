@@ -34,7 +34,14 @@ __all__ = [
 
 KIND_KEY: Final = "comptroller_kind"
 TOP_UP: Final = "top_up"
-UNREADABLE: Final = (LookupError, TypeError, ValueError, AttributeError, OverflowError)
+UNREADABLE: Final = (
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
 """What reading a payload raises that Stripe did not write."""
 
 

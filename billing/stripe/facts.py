@@ -120,11 +120,14 @@ def problem_of(facts: Facts, terms: Terms) -> str | None:
 
 
 def payment_of(facts: Facts, terms: Terms, *, stops_paid_use: bool = False) -> Payment:
-    """Return what a payment has come to. What was paid for something else than our offer counts as not paid.
+    """Return what a payment has come to. What was paid for something else than our offer is none of ours, and nothing.
 
     `stops_paid_use`: whether an open dispute stops paid use.
     """
-    paid = None if problem_of(facts, terms) else _paid(facts)
+    if problem_of(facts, terms):
+        # Neither it nor its refunds and fees: half of it on the books would never add up.
+        return Payment()
+    paid = _paid(facts)
     moves = [move for move in facts.get(MOVE, {}).values() if move["currency"] == terms.currency]
     disputes = facts.get(DISPUTE, {})
     disputed = any(dispute["status"] in _OPEN for dispute in disputes.values())

@@ -144,6 +144,9 @@ class Gateway:
             "allow_promotion_codes": promotion_codes,
             "automatic_tax": {"enabled": automatic_tax},
         }
+        if automatic_tax:
+            # Taxes depend on where the buyer is: Checkout asks, and the customer is to remember.
+            asked["customer_update"] = {"address": "auto"}
         create, known_by = self._client.v1.checkout.sessions.create, f"{KEY}:session:{purchase.id}"
         with _told():
             try:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Literal
 
-from sqlalchemy import bindparam, literal_column, select, update
+from sqlalchemy import bindparam, literal_column, null, select, update
 
 from billing.sql import Db, Row, Statement, insert_once
 from billing.stripe.events import Event
@@ -41,15 +41,16 @@ _OPEN: Final = Statement(
     .where(
         _EVENT.c.status.in_((literal_column("'received'"), literal_column("'failed'"))),
         _EVENT.c.attempts < bindparam("tries"),
+        _EVENT.c.payload.is_not(None),
     )
     .order_by(_EVENT.c.received_at, _EVENT.c.id)
     .limit(bindparam("most"))
 )
 _ERASE_OF_PAYMENT: Final = Statement(
-    update(_EVENT).where(_EVENT.c.payment == bindparam("of_payment")).values(payload=None)
+    update(_EVENT).where(_EVENT.c.payment == bindparam("of_payment")).values(payload=null())
 )
 _ERASE_OF_CUSTOMER: Final = Statement(
-    update(_EVENT).where(_EVENT.c.customer == bindparam("of_customer")).values(payload=None)
+    update(_EVENT).where(_EVENT.c.customer == bindparam("of_customer")).values(payload=null())
 )
 
 
@@ -121,7 +122,7 @@ def letters(db: Db, status: Status | None = None, most: int = 50) -> list[Letter
 
 
 def open_letters(db: Db, *, tries: int, most: int = 500) -> list[str]:
-    """Load the ids of events that are still to be worked off, oldest first, unless they were tried so often."""
+    """Load the ids of events that are still to be worked off, oldest first. Not those erased, or tried so often."""
     return [str(row[0]) for row in db.rows(_OPEN, tries=tries, most=most)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -12,6 +13,8 @@ from policies.errors import InvalidRequest
 API_KEY: Final = "STRIPE_API_KEY"
 WEBHOOK_SECRETS: Final = "STRIPE_WEBHOOK_SECRETS"
 API_BASE: Final = "STRIPE_API_BASE"
+API_KEY_FORM: Final = re.compile(r"[sr]k_(live|test)_[!-~]+")
+SECRET: Final = re.compile(r"whsec_[!-~]+")
 HOW: Final = (
     f"set {API_KEY} and {WEBHOOK_SECRETS} in the environment, "
     "or pass Comptroller.open(..., stripe=StripeSettings(...))"
@@ -33,15 +36,21 @@ class StripeSettings:
     api_base: str | None = None
 
     def __post_init__(self) -> None:
-        parts = self.api_key.split("_")
-        if parts[0] not in ("sk", "rk") or len(parts) < 3 or parts[1] not in ("live", "test"):  # noqa: PLR2004
+        # A line's end in it would be refused by the HTTP client, in an error that shows the key.
+        if not API_KEY_FORM.fullmatch(str(self.api_key)):
             raise InvalidRequest(
                 "the Stripe API key must begin with sk_live_, sk_test_, rk_live_ or rk_test_: "
-                "copy the secret key, not the publishable one"
+                "copy the secret key, not the publishable one, without spaces or line ends"
             )
         if isinstance(self.webhook_secrets, str):
             raise InvalidRequest("webhook_secrets must be a list of secrets, not one text")
-        object.__setattr__(self, "webhook_secrets", tuple(self.webhook_secrets))
+        secrets = tuple(self.webhook_secrets)
+        # Anybody could sign with an empty one.
+        if not all(SECRET.fullmatch(str(each)) for each in secrets):
+            raise InvalidRequest(
+                "a webhook secret must begin with whsec_: copy the signing secret of the endpoint"
+            )
+        object.__setattr__(self, "webhook_secrets", secrets)
 
     @property
     def live(self) -> bool:

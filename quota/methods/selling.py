@@ -13,6 +13,7 @@ from billing.posting import post
 from billing.sql import Db
 from billing.stripe import inbox
 from billing.stripe.events import Event, Heard, heard_of, parsed, related
+from billing.stripe.facts import REFUND
 from billing.stripe.plan_facts import PlanRules
 from billing.stripe.purchases import (
     Sale,
@@ -26,7 +27,7 @@ from billing.stripe.purchases import (
 )
 from billing.stripe.settings import HOW, StripeSettings
 from billing.stripe.signature import check_signature
-from policies.errors import ComptrollerError, InvalidRequest, UnknownPurchase
+from policies.errors import ComptrollerError, InvalidRequest, PaymentRefused, UnknownPurchase
 from policies.units import whole
 from quota.accounts import lock_account
 from quota.ask import name, text
@@ -45,6 +46,7 @@ TRIES: Final = 10
 """How often an event that fails is tried before it waits for somebody to look at it."""
 
 SEEN_BEFORE: Final = "seen before"
+_WORKED_OFF: Final = ("done", "ignored")
 
 
 class SellingMethods(Methods):
@@ -127,6 +129,7 @@ class SellingMethods(Methods):
             InvalidRequest: it is no event, of another mode or account, or no Stripe key is configured.
             AccountBusy: the account stayed locked past the timeout. Answer 500: Stripe sends it again.
             StoreUnavailable: the database cannot be written. Answer 500: Stripe sends it again.
+            PaymentUnavailable: it is a thin event, and Stripe cannot be asked now. Answer 500.
         """
         settings = self._settings()
         if not isinstance(payload, bytes):
@@ -152,6 +155,8 @@ class SellingMethods(Methods):
         """
         with self._db.reading() as db:
             letter = _checked(inbox.letter(db, event_id), event_id)
+        if letter.status in _WORKED_OFF:
+            return StripeOutcome(letter.id, letter.type, letter.status, SEEN_BEFORE)
         if letter.payload is None:
             raise InvalidRequest(f"the bytes of event `{event_id:.80}` were erased")
         return self._worked_off(event_id, self._meaning(letter.payload), session=session)
@@ -176,8 +181,8 @@ class SellingMethods(Methods):
         Args:
             purchase_id: what `checkout` said.
             amount_minor: in minor units of its currency, tax included; None: all that is left.
-            key: what this refund is known by; by default what was refunded before it, so that a call that is repeated
-                because its answer was lost makes no second refund.
+            key: what this refund is known by. By default the number of refunds that were heard of before: a call that
+                is repeated at once because its answer was lost makes no second one. Who repeats it later names a key.
 
         Raises:
             UnknownPurchase: there is no such purchase.
@@ -196,7 +201,7 @@ class SellingMethods(Methods):
             raise InvalidRequest(
                 f"{left} {found.currency} (minor units) of purchase `{purchase_id}` are left to refund"
             )
-        known_by = key or f"{found.refunded_minor}+{amount}"
+        known_by = key or f"{self._refunds_of(payment)}:{amount}"
         made = gateway.create_refund(payment, amount, f"{purchase_id}:{known_by}")
         heard = heard_of(made, "refund.created", int(self._clock().timestamp()))
         if heard is not None:
@@ -242,6 +247,11 @@ class SellingMethods(Methods):
         if customer is None:
             raise InvalidRequest(f"account `{account}` has bought nothing through Stripe yet")
         return gateway.portal(customer, text(return_url, "return_url", most=2000))
+
+    def _refunds_of(self, payment: str) -> int:
+        """Return how many refunds of a payment were heard of, those that failed too: after one, another is another."""
+        with self._db.reading() as db:
+            return len(known_of(db, (payment,)).get(REFUND, {}))
 
     # --- what these are made of -------------------------------------------------------------
 
@@ -310,7 +320,7 @@ class SellingMethods(Methods):
             inbox.keep(db, event, payload, self._clock())
         return self._worked_off(event.id, meaning, session=session)
 
-    def _meaning(self, payload: bytes) -> Heard | ValueError | None:
+    def _meaning(self, payload: bytes) -> Heard | Exception | None:
         """Return what an event says of a payment: nothing, where it is about none, or why it cannot be read.
 
         A thin event says only what it is about: Stripe is asked how that is now, before any lock is taken.
@@ -322,21 +332,21 @@ class SellingMethods(Methods):
                 about = self._gateway().retrieve(*related(payload))
             at = int(event.created.timestamp())
             return None if about is None else heard_of(about, event.type.removeprefix("v1."), at)
-        except ValueError as error:
+        except (ValueError, PaymentRefused) as error:
             return error
 
     @retried
     def _worked_off(
         self,
         event_id: str,
-        meaning: Heard | ValueError | None,
+        meaning: Heard | Exception | None,
         *,
         session: HostSession | None = None,
     ) -> StripeOutcome:
         """Do what follows from an event, once, and say what that was, in one transaction."""
         with self._db.writing(session) as db:
             letter = _checked(inbox.lock_letter(db, event_id), event_id)
-            if letter.status in {"done", "ignored"}:
+            if letter.status in _WORKED_OFF:
                 return StripeOutcome(letter.id, letter.type, letter.status, SEEN_BEFORE)
             status: inbox.Status = "done"
             payment = None

@@ -277,3 +277,19 @@ def test_an_instant_in_another_zone_is_the_same_instant(busy):
     lot = busy.comptroller.add_credits("u", units=1, reference="r", expires_at=later)
     assert lot.expires_at == START + HOUR
     assert lot.expires_at.tzinfo is UTC
+
+
+SELLING: list[Callable[[World], Any]] = [
+    lambda busy: busy.comptroller.checkout("u", pack="ten", success_url="x", cancel_url="x"),
+    lambda busy: busy.comptroller.handle_stripe_event(b"{}", "t=1,v1=x"),
+    lambda busy: busy.comptroller.refund("pu_1"),
+    lambda busy: busy.comptroller.customer_portal("u", return_url="x"),
+]
+
+
+@pytest.mark.parametrize("call", SELLING, ids=["checkout", "event", "refund", "portal"])
+def test_selling_without_a_stripe_key_says_what_to_set_and_changes_nothing(busy, call, monkeypatch):
+    monkeypatch.setattr(busy.comptroller, "_stripe", None)
+    refused(busy, InvalidRequest, lambda: call(busy))
+    with pytest.raises(InvalidRequest, match="set STRIPE_API_KEY and STRIPE_WEBHOOK_SECRETS"):
+        call(busy)

@@ -72,6 +72,10 @@ def test_a_decline_switches_it_off_and_says_so(shop, code):
     assert (declined.problem, shop.units()) == (code, 1)
     assert shop.comptroller.top_up_of("ann").off == code
     shop.stripe.set_behaviour(card["id"], "ok")
+    shop.hear()
+    assert shop.comptroller.purchase(declined.id).problem == code, (
+        "its events begin it no second time"
+    )
     shop.comptroller.sweep()
     assert shop.units() == 1, "it stays off until the account opts in again"
     shop.comptroller.set_top_up("ann", pack="ten", below_units=2, cap_minor_per_month=1000)

@@ -107,6 +107,7 @@ def _check(world: World, params: Params, mode: str) -> None:
         if params.text("customer_email"):
             message = "You may only specify one of these parameters: customer, customer_email."
             raise invalid(message, param="customer_email")
+        _check_location(world, params)
     if params.flag("allow_promotion_codes") and params.branches("discounts"):
         message = "You may only specify one of these parameters: allow_promotion_codes, discounts."
         raise invalid(message, param="discounts")
@@ -118,6 +119,20 @@ def _check(world: World, params: Params, mode: str) -> None:
         bound = "at least 30 minutes" if life < LIFE_SECONDS_MIN else "less than 24 hours"
         message = f"The `expires_at` timestamp must be {bound} from Checkout Session creation."
         raise invalid(message, param="expires_at")
+
+
+def _check_location(world: World, params: Params) -> None:
+    """Refuse to work out taxes for a customer who is nowhere."""
+    known = world.get(params.demand("customer"), "customer")["address"]
+    asks = params.branch("customer_update").text("address") == "auto"
+    if params.branch("automatic_tax").flag("enabled") and not known and not asks:
+        message = (
+            "Automatic tax calculation in Checkout requires a valid address on the Customer. Add a "
+            "valid address to the Customer or set either `customer_update[address]` to 'auto' or "
+            "`customer_update[shipping]` to 'auto' to save the address entered in Checkout to the "
+            "Customer."
+        )
+        raise invalid(message, param="customer")
 
 
 def _face(world: World, identity: str, params: Params, mode: str) -> Json:
