@@ -31,6 +31,7 @@ from quota.dues import post_dues
 from quota.ids import lot_id
 from quota.lot_rows import load_lot
 from quota.plans import bring_plan_up, lock_payments
+from quota.records import ERASED, account_name
 
 WAITING = "kept until its purchase is known"
 NOTHING_NEW = "nothing new"
@@ -59,6 +60,12 @@ def hear(db: Db, heard: Heard, clock: Clock, rules: PlanRules, *, stops_paid_use
     return bring_up(db, sale.id, clock, heard.customer, stops_paid_use=stops_paid_use)
 
 
+def of_nobody(db: Db, heard: Heard) -> bool:
+    """Whether something was heard of the payment of an account that was forgotten."""
+    sale = _sale_of(db, heard)
+    return sale is not None and account_name(db, sale.book_id) == ERASED
+
+
 def bring_up(
     db: Db, purchase_id: str, clock: Clock, customer: str | None, *, stops_paid_use: bool
 ) -> str:
@@ -70,7 +77,7 @@ def bring_up(
         raise LookupError(f"there is no purchase `{purchase_id}`")
     now = max(clock(), book.at)
     post_dues(db, book, now)
-    if customer is not None:
+    if customer is not None and book.salt is not None:  # nobody's, once it was forgotten
         keep_customer(db, book.id, customer)
     facts = known_of(db, (sale.session_id, sale.payment))
     problem, before = problem_of(facts, sale.terms), sale.state

@@ -64,7 +64,7 @@ def bring_plan_up(
         raise LookupError(f"there is no purchase `{purchase_id}`")
     now = max(clock(), book.at)
     post_dues(db, book, now)
-    if customer is not None:
+    if customer is not None and book.salt is not None:  # nobody's, once it was forgotten
         keep_customer(db, book.id, customer)
     before, plans = book.seq, PlansInHand(db, book)
     sale = plans.sales[purchase_id]  # as it is under the lock, after what was due

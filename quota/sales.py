@@ -7,9 +7,10 @@ from datetime import datetime
 from typing import Literal
 
 from billing.plans import PLAN
-from billing.stripe.facts import Facts, failed, paid
+from billing.stripe.facts import Facts, failed, paid, problem_of
 from billing.stripe.inbox import Status
 from billing.stripe.purchases import Sale
+from billing.stripe.top_ups import TOP_UP
 from quota.ids import lot_id
 
 PurchaseStatus = Literal["pending", "paid", "failed", "quarantined"]
@@ -95,6 +96,8 @@ def _status(sale: Sale, facts: Facts) -> PurchaseStatus:
         return "quarantined"  # what its invoices pay is on the books all the same
     if sale.state.paid or (sale.kind == PLAN and paid(facts)):
         return "paid"
+    if sale.kind == TOP_UP and problem_of(facts, sale.terms) is None and sale.problem is not None:
+        return "failed"  # declined, or given up
     if sale.problem is not None:
         return "quarantined"
     return "failed" if failed(facts) else "pending"

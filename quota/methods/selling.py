@@ -34,7 +34,7 @@ from quota.ask import name, text
 from quota.methods.base import HostSession, Methods
 from quota.methods.retried import retried
 from quota.offers import offer_of, refuse_second
-from quota.payments import hear
+from quota.payments import hear, of_nobody
 from quota.plans import paid_for, refundable
 from quota.records import account_name
 from quota.sales import Checkout, PurchaseView, StripeOutcome, viewed
@@ -358,6 +358,8 @@ class SellingMethods(Methods):
             else:
                 status, effect = "failed", str(meaning)
             inbox.end(db, letter.id, status, effect, payment)
+            if payment is not None and isinstance(meaning, Heard) and of_nobody(db, meaning):
+                inbox.erase_of_payment(db, payment)
         return StripeOutcome(letter.id, letter.type, status, effect)
 
     @retried

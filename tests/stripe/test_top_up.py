@@ -69,7 +69,7 @@ def test_a_decline_switches_it_off_and_says_so(shop, code):
     (card,) = shop.stripe.every("payment_method")
     shop.stripe.set_behaviour(card["id"], behaviour)
     declined = shop.comptroller.top_up("ann")
-    assert (declined.problem, shop.units()) == (code, 1)
+    assert (declined.status, declined.problem, shop.units()) == ("failed", code, 1)
     assert shop.comptroller.top_up_of("ann").off == code
     shop.stripe.set_behaviour(card["id"], "ok")
     shop.hear()
