@@ -30,11 +30,10 @@ from quota.clock import Clock
 from quota.dues import post_dues
 from quota.ids import lot_id
 from quota.lot_rows import load_lot
-from quota.plans import bring_plan_up, lock_payments
+from quota.plans import NOTHING_NEW, amounts_changed, bring_plan_up, lock_payments
 from quota.records import ERASED, account_name
 
 WAITING = "kept until its purchase is known"
-NOTHING_NEW = "nothing new"
 
 
 def hear(db: Db, heard: Heard, clock: Clock, rules: PlanRules, *, stops_paid_use: bool) -> str:
@@ -143,15 +142,6 @@ def _changes(sale: Sale, state: Payment, lot: Lot | None) -> Iterator[str]:
     before = sale.state
     if state.paid and not before.paid and lot is not None:
         yield f"paid: {sale.units} units in {lot_id(sale.book_id, lot.number)}"
-    for name, what in (
-        ("refunded_minor", "refunded"),
-        ("lost_minor", "lost by dispute"),
-        ("withdrawn_minor", "withdrawn by dispute"),
-        ("fee_minor", "fees"),
-        ("paid_out_minor", "paid out"),
-    ):
-        amount = getattr(state, name)
-        if amount != getattr(before, name):
-            yield f"{what}: {amount} {sale.currency} (minor units)"
+    yield from amounts_changed(before, state, sale.currency)
     if state.disputed != before.disputed:
         yield "disputed" if state.disputed else "dispute over"

@@ -171,6 +171,11 @@ def _changes(before: Invoice, now: Invoice) -> Iterator[str]:
     """Say in words what has changed about an invoice."""
     if now.payment.paid and not before.payment.paid:
         yield f"paid: {now.payment.total_minor} {now.currency} (minor units)"
+    yield from amounts_changed(before.payment, now.payment, now.currency)
+
+
+def amounts_changed(before: Payment, now: Payment, currency: str) -> Iterator[str]:
+    """Say in words which amounts of a payment have changed since it was paid, and what they are now."""
     for name, what in (
         ("refunded_minor", "refunded"),
         ("lost_minor", "lost by dispute"),
@@ -178,9 +183,9 @@ def _changes(before: Invoice, now: Invoice) -> Iterator[str]:
         ("fee_minor", "fees"),
         ("paid_out_minor", "paid out"),
     ):
-        amount = getattr(now.payment, name)
-        if amount != getattr(before.payment, name):
-            yield f"{what}: {amount} {now.currency} (minor units)"
+        amount = getattr(now, name)
+        if amount != getattr(before, name):
+            yield f"{what}: {amount} {currency} (minor units)"
 
 
 def paid_for(db: Db, sale: Sale) -> Payment:

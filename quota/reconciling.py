@@ -22,7 +22,7 @@ from billing.stripe.reconcile import (
     steps_back,
 )
 from policies.errors import PaymentRefused
-from quota.payments import NOTHING_NEW
+from quota.plans import NOTHING_NEW
 from quota.stores.base import Store
 
 if TYPE_CHECKING:

@@ -178,6 +178,7 @@ class PostgresStore(Store):
             while before & writers:
                 if monotonic_seconds() > give_up_at:
                     raise AccountBusy("somebody went on writing past the timeout: try again")
+                # Nothing tells when somebody else's transaction ends, but to look again.
                 time.sleep(pause)
                 pause = min(2 * pause, POLL_SECONDS_MAX)
                 writers = set(cursor.execute(WRITERS).fetchall())
