@@ -16,6 +16,8 @@ elseif passed and n_sources > 0 and p[c] == 1 and p[c + 6] == 0 and sums[p[c + 1
     if p[at] == 3 and floor(p[12] / 2 ^ l) % 2 == 0 and sums[p[at + 1]] + total > p[at + 2] then passed = false end
   end
 elseif passed then
+  -- Units come back to lots when what is due is written: only SQL can tell which source pays then.
+  if due then return {DOUBTFUL, now} end
   for s = 1, n_sources do sources[s], c = source_at(c) end
 
   -- Lots that are alive, in burn order.

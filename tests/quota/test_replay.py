@@ -402,17 +402,23 @@ def test_the_books_of_a_replay_are_there_to_be_read(tmp_path):
         assert (grant.key, grant.status) == ("1", "expired")
 
 
-def test_memory_does_not_grow_with_the_rows():
-    peaks = []
-    for count in (900, 100, 900):  # the first one fills caches, which are bounded
-        policy_set = PolicySet.parse(POLICIES)
-        rows = (f"{row(f'0:{n // 60}:{n % 60}', 'failed', 1)}\n" for n in range(count))
-        trace = read_trace(_after(f"{HEADER}\n", rows), "csv", policy_set, name="t.csv")
-        tracemalloc.start()
+def peak_of(rows: int) -> int:
+    """Return the most bytes that a replay of so many rows held at one time."""
+    policy_set = PolicySet.parse(POLICIES)
+    lines = (f"{row(f'0:{n // 60}:{n % 60}', 'failed', 1)}\n" for n in range(rows))
+    trace = read_trace(_after(f"{HEADER}\n", lines), "csv", policy_set, name="t.csv")
+    tracemalloc.start()
+    try:
         replay(trace, policy_set)
-        peaks.append(tracemalloc.get_traced_memory()[1])
+        return tracemalloc.get_traced_memory()[1]
+    finally:
         tracemalloc.stop()
-    assert peaks[2] < peaks[1] + 200_000
+
+
+def test_memory_does_not_grow_with_the_rows():
+    peak_of(900)  # fills caches, which are bounded
+    # When cycles are collected differs from run to run and only ever adds: what is held for sure is the least.
+    assert min(peak_of(900) for _ in range(4)) < min(peak_of(100) for _ in range(4)) + 200_000
 
 
 def _after(first, rest):
