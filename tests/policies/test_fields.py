@@ -122,7 +122,15 @@ def test_a_host_with_a_small_decimal_context_changes_no_spelling_and_no_price():
 
 @pytest.mark.parametrize(
     ("amount", "currency", "minor"),
-    [("4.00", "usd", 400), ("0.01", "eur", 1), ("500", "jpy", 500), ("1.234", "kwd", 1234)],
+    [
+        ("4.00", "usd", 400),
+        ("0.01", "eur", 1),
+        ("500", "jpy", 500),
+        ("1.234", "kwd", 1234),
+        # As Stripe counts them: with ugx as yen, a hundredth of the price would be charged.
+        ("5000", "ugx", 500_000),
+        ("500", "isk", 50_000),
+    ],
 )
 def test_money_is_converted_to_minor_units(amount, currency, minor):
     assert to_minor(Decimal(amount), currency) == minor

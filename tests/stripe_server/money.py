@@ -7,8 +7,10 @@ from typing import Final
 from tests.stripe_server.errors import malformed
 
 ZERO_DECIMAL: Final = frozenset(
-    "bif clp djf gnf jpy kmf krw mga pyg rwf ugx vnd vuv xaf xof xpf".split()
+    "bif clp djf gnf jpy kmf krw mga pyg rwf vnd vuv xaf xof xpf".split()
 )
+# They have no smaller unit, but are counted in hundredths all the same: two zeros at the end.
+WHOLE_HUNDREDS: Final = frozenset(("isk", "ugx"))
 THREE_DECIMAL: Final = frozenset("bhd jod kwd omr tnd".split())
 CHARGE_MAX: Final = 99_999_999
 # The least that a card may be charged, of some currencies, in minor units.
@@ -40,6 +42,11 @@ def check(amount: int, currency: str, param: str) -> int:
         raise malformed(message, code="amount_too_small", param=param)
     if currency in THREE_DECIMAL and amount % 10:
         message = f"Invalid amount: {amount} is no multiple of 10 in {currency}."
+        raise malformed(message, code="parameter_invalid_integer", param=param)
+    if currency in WHOLE_HUNDREDS and amount % 100:
+        message = (
+            f"Invalid amount. Currency {currency} charged amounts must be evenly divisible by 100."
+        )
         raise malformed(message, code="parameter_invalid_integer", param=param)
     return amount
 
