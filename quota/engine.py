@@ -21,6 +21,7 @@ from quota.methods.audits import AuditMethods
 from quota.methods.credits import CreditMethods
 from quota.methods.questions import QuestionMethods
 from quota.methods.reconciling import ReconcilingMethods
+from quota.methods.refunding import RefundingMethods
 from quota.methods.requests import RequestMethods
 from quota.policy_file import PolicyFile
 from quota.prefilter.front import Front
@@ -41,6 +42,7 @@ class Comptroller(
     AccountMethods,
     CreditMethods,
     QuestionMethods,
+    RefundingMethods,
     ReconcilingMethods,
     AuditMethods,
 ):

@@ -15,6 +15,7 @@ from quota.ask import KEY_MAX, name, text
 from quota.denials import DenialRecord, load_denials, lost_denials
 from quota.grants import Grant
 from quota.ids import parse_grant_id
+from quota.methods.inbox import InboxMethods
 from quota.methods.leased import LeasedMethods
 from quota.methods.topping_up import TopUpMethods
 from quota.prefilter.unbooked import parse_unbooked_id
@@ -57,7 +58,7 @@ class Health:
         return f"{100 * self.expired // self.ended} %" if self.ended else "0 %"
 
 
-class QuestionMethods(LeasedMethods, TopUpMethods):
+class QuestionMethods(LeasedMethods, InboxMethods, TopUpMethods):
     """Methods that ask."""
 
     def get(self, grant_id: str) -> Grant:

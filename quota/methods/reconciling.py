@@ -34,8 +34,8 @@ from billing.stripe.reconcile import (
 from policies.errors import ComptrollerError, InvalidRequest, PaymentRefused
 from policies.instants import as_utc
 from quota.ids import lot_id
+from quota.methods.inbox import SEEN_BEFORE, InboxMethods, of_this_account
 from quota.methods.retried import retried
-from quota.methods.selling import SEEN_BEFORE, SellingMethods, of_this_account
 from quota.reconciling import MOVES, WITH_SOURCE, Objects, invoices_of
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ Told = Callable[[str, int], object]
 Known = tuple[Sale, Facts]
 
 
-class ReconcilingMethods(SellingMethods):
+class ReconcilingMethods(InboxMethods):
     """Methods that hold the books against Stripe."""
 
     def reconcile_stripe(

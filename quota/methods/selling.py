@@ -1,20 +1,14 @@
-"""Methods about selling through Stripe: checkouts, refunds, and the events by which Stripe says what was paid."""
+"""Methods about selling through Stripe: checkouts, what has become of purchases, and the customer portal."""
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
 
 from billing.books import read_book, save_book
 from billing.payments import Purchase, draft_checkout
 from billing.plans import PLAN
 from billing.posting import post
 from billing.sql import Db
-from billing.stripe import inbox
-from billing.stripe.events import Event, Heard, heard_of, parsed, related
-from billing.stripe.facts import REFUND
-from billing.stripe.plan_facts import PlanRules
 from billing.stripe.purchases import (
     Sale,
     add_sale,
@@ -25,35 +19,19 @@ from billing.stripe.purchases import (
     sales_of,
     set_session,
 )
-from billing.stripe.settings import HOW, StripeSettings
-from billing.stripe.signature import check_signature
-from policies.errors import ComptrollerError, InvalidRequest, PaymentRefused, UnknownPurchase
-from policies.units import whole
+from policies.errors import InvalidRequest, UnknownPurchase
 from quota.accounts import lock_account
 from quota.ask import name, text
-from quota.methods.base import HostSession, Methods
 from quota.methods.retried import retried
+from quota.methods.stripe import StripeMethods
 from quota.offers import offer_of, refuse_second
-from quota.payments import hear, of_nobody
-from quota.plans import paid_for, refundable
+from quota.plans import paid_for
 from quota.records import account_name
-from quota.sales import Checkout, PurchaseView, StripeOutcome, viewed
-
-if TYPE_CHECKING:
-    from billing.stripe.gateway import Gateway
-
-TRIES: Final = 10
-"""How often an event that fails is tried before it waits for somebody to look at it."""
-
-SEEN_BEFORE: Final = "seen before"
-_WORKED_OFF: Final = ("done", "ignored")
+from quota.sales import Checkout, PurchaseView, viewed
 
 
-class SellingMethods(Methods):
+class SellingMethods(StripeMethods):
     """Methods about selling through Stripe."""
-
-    _stripe: StripeSettings | None
-    _made_gateway: Gateway | None = None
 
     def checkout(
         self,
@@ -111,103 +89,6 @@ class SellingMethods(Methods):
         self._offered(purchase.id, book_id, customer, str(made["id"]))
         return Checkout(purchase.id, str(made["id"]), str(made["url"]))
 
-    def handle_stripe_event(
-        self, payload: bytes, signature: str, *, session: HostSession | None = None
-    ) -> StripeOutcome:
-        """Take in an event that Stripe has sent to your endpoint, and do what follows from it, once.
-
-        Answer 200 when it returns, whatever the outcome: the event is kept. One that fails is tried again by `sweep`,
-        and can be looked at with `comptroller stripe events`.
-
-        Args:
-            payload: the request's body, as bytes, unchanged.
-            signature: the request's `Stripe-Signature` header.
-            session: the host's own session; the event is kept, and its effects are, when that commits.
-
-        Raises:
-            InvalidSignature: Stripe did not sign it with one of the secrets, or not lately.
-            InvalidRequest: it is no event, of another mode or account, or no Stripe key is configured.
-            AccountBusy: the account stayed locked past the timeout. Answer 500: Stripe sends it again.
-            StoreUnavailable: the database cannot be written. Answer 500: Stripe sends it again.
-            PaymentUnavailable: it is a thin event, and Stripe cannot be asked now. Answer 500.
-        """
-        settings = self._settings()
-        if not isinstance(payload, bytes):
-            raise InvalidRequest("payload must be the request's body as bytes, not parsed")
-        if not settings.webhook_secrets:
-            raise InvalidRequest(f"no webhook secret is configured: {HOW}")
-        check_signature(payload, signature, settings.webhook_secrets, self._clock())
-        event = of_this_account(payload, settings)
-        if session is not None:
-            return self._take_in(event, payload, session=session)
-        self._keep(event, payload)
-        return self.replay_stripe_event(event.id)
-
-    def replay_stripe_event(
-        self, event_id: str, *, session: HostSession | None = None
-    ) -> StripeOutcome:
-        """Work off an event of the inbox, unless that was done.
-
-        Raises:
-            InvalidRequest: there is no such event, or its bytes were erased.
-            AccountBusy: the account stayed locked past the timeout.
-            StoreUnavailable: the database cannot be written.
-        """
-        with self._db.reading() as db:
-            letter = _checked(inbox.letter(db, event_id), event_id)
-        if letter.status in _WORKED_OFF:
-            return StripeOutcome(letter.id, letter.type, letter.status, SEEN_BEFORE)
-        if letter.payload is None:
-            raise InvalidRequest(f"the bytes of event `{event_id:.80}` were erased")
-        return self._worked_off(event_id, self._meaning(letter.payload), session=session)
-
-    @retried
-    def stripe_events(
-        self, status: inbox.Status | None = None, *, most: int = 50
-    ) -> list[inbox.Letter]:
-        """Return the events of the inbox that came last, latest first; of one status, where given."""
-        with self._db.reading() as db:
-            return inbox.letters(db, status, whole(most, "most", most=10_000))
-
-    def refund(
-        self, purchase_id: str, amount_minor: int | None = None, *, key: str | None = None
-    ) -> PurchaseView:
-        """Refund a purchase through Stripe, in part or what is left of it, and take its units back.
-
-        Of a plan, the latest invoice of which something is left; the subscription itself goes on. As one made in
-        Stripe's dashboard does: units that are unused are revoked, for a part in proportion to the money, rounded
-        down. Asking again with the same key never refunds twice.
-
-        Args:
-            purchase_id: what `checkout` said.
-            amount_minor: in minor units of its currency, tax included; None: all that is left.
-            key: what this refund is known by. By default the number of refunds that were heard of before: a call that
-                is repeated at once because its answer was lost makes no second one. Who repeats it later names a key.
-
-        Raises:
-            UnknownPurchase: there is no such purchase.
-            InvalidRequest: nothing was paid for it, or less than that is left, or no Stripe key is configured.
-            PaymentRefused: Stripe will not do it.
-            PaymentUnavailable: Stripe cannot be reached; ask again.
-        """
-        gateway, found = self._gateway(), self.purchase(purchase_id)
-        if found.status != "paid" or found.payment is None:
-            raise InvalidRequest(
-                f"purchase `{purchase_id}` is {found.status}: nothing was paid for it"
-            )
-        payment, left = self._left_of(found)
-        amount = left if amount_minor is None else whole(amount_minor, "amount_minor")
-        if not 0 < amount <= left:
-            raise InvalidRequest(
-                f"{left} {found.currency} (minor units) of purchase `{purchase_id}` are left to refund"
-            )
-        known_by = key or f"{self._refunds_of(payment)}:{amount}"
-        made = gateway.create_refund(payment, amount, f"{purchase_id}:{known_by}")
-        heard = heard_of(made, "refund.created", int(self._clock().timestamp()))
-        if heard is not None:
-            self._take_over(heard)
-        return self.purchase(purchase_id)
-
     def purchase(self, purchase_id: str) -> PurchaseView:
         """Return a purchase, and what has become of it.
 
@@ -248,38 +129,7 @@ class SellingMethods(Methods):
             raise InvalidRequest(f"account `{account}` has bought nothing through Stripe yet")
         return gateway.portal(customer, text(return_url, "return_url", most=2000))
 
-    def _refunds_of(self, payment: str) -> int:
-        """Return how many refunds of a payment were heard of, those that failed too: after one, another is another."""
-        with self._db.reading() as db:
-            return len(known_of(db, (payment,)).get(REFUND, {}))
-
     # --- what these are made of -------------------------------------------------------------
-
-    def _left_of(self, found: PurchaseView) -> tuple[str, int]:
-        """Return what a refund refunds: a payment, and what of it is left, in minor units."""
-        left = found.total_minor - found.refunded_minor - found.lost_minor
-        if found.kind == PLAN:
-            with self._db.reading() as db:
-                sale = load_sale(db, found.id)
-                return (None if sale is None else refundable(db, sale)) or ("", 0)
-        return found.payment or "", left
-
-    def _settings(self) -> StripeSettings:
-        if self._stripe is None:
-            raise InvalidRequest(f"no Stripe key is configured: {HOW}")
-        return self._stripe
-
-    @property
-    def _plan_rules(self) -> PlanRules:
-        return PlanRules(self.policies.plans, self.policies.past_due_grace)
-
-    def _gateway(self) -> Gateway:
-        settings = self._settings()
-        if self._made_gateway is None:
-            from billing.stripe.gateway import Gateway  # noqa: PLC0415 - only who sells loads it
-
-            self._made_gateway = Gateway(settings)
-        return self._made_gateway
 
     @retried
     def _offer(self, account: str, purchase: Purchase) -> tuple[Purchase, int, str | None]:
@@ -298,96 +148,6 @@ class SellingMethods(Methods):
         with self._db.writing() as db:
             set_session(db, purchase_id, session_id)
             keep_customer(db, book_id, customer)
-
-    def _work_off_the_inbox(self) -> None:
-        """Try the events again that could not be worked off, unless that was tried often enough."""
-        with self._db.reading() as db:
-            waiting = inbox.open_letters(db, tries=TRIES)
-        for event_id in waiting:
-            # What cannot be done now stays in the inbox, and keeps nobody from the rest of the sweep.
-            with suppress(ComptrollerError):
-                self.replay_stripe_event(event_id)
-
-    @retried
-    def _keep(self, event: Event, payload: bytes) -> None:
-        with self._db.writing() as db:
-            inbox.keep(db, event, payload, self._clock())
-
-    def _take_in(self, event: Event, payload: bytes, *, session: HostSession) -> StripeOutcome:
-        """Keep an event and work it off, in the host's transaction."""
-        meaning = self._meaning(payload)  # before anything is locked
-        with self._db.writing(session) as db:
-            inbox.keep(db, event, payload, self._clock())
-        return self._worked_off(event.id, meaning, session=session)
-
-    def _meaning(self, payload: bytes) -> Heard | Exception | None:
-        """Return what an event says of a payment: nothing, where it is about none, or why it cannot be read.
-
-        A thin event says only what it is about: Stripe is asked how that is now, before any lock is taken.
-        """
-        try:
-            event = parsed(payload)
-            about = event.object
-            if about is None:
-                about = self._gateway().retrieve(*related(payload))
-            at = int(event.created.timestamp())
-            return None if about is None else heard_of(about, event.type.removeprefix("v1."), at)
-        except (ValueError, PaymentRefused) as error:
-            return error
-
-    @retried
-    def _worked_off(
-        self,
-        event_id: str,
-        meaning: Heard | Exception | None,
-        *,
-        session: HostSession | None = None,
-    ) -> StripeOutcome:
-        """Do what follows from an event, once, and say what that was, in one transaction."""
-        with self._db.writing(session) as db:
-            letter = _checked(inbox.lock_letter(db, event_id), event_id)
-            if letter.status in _WORKED_OFF:
-                return StripeOutcome(letter.id, letter.type, letter.status, SEEN_BEFORE)
-            status: inbox.Status = "done"
-            payment = None
-            if isinstance(meaning, Heard):
-                payment, stops = meaning.payment, self.policies.on_dispute == "stop_paid_use"
-                effect = hear(db, meaning, self._clock, self._plan_rules, stops_paid_use=stops)
-            elif meaning is None:
-                status, effect = "ignored", "not about a payment that we follow"
-            else:
-                status, effect = "failed", str(meaning)
-            inbox.end(db, letter.id, status, effect, payment)
-            if payment is not None and isinstance(meaning, Heard) and of_nobody(db, meaning):
-                inbox.erase_of_payment(db, payment)
-        return StripeOutcome(letter.id, letter.type, status, effect)
-
-    @retried
-    def _take_over(self, heard: Heard) -> str:
-        with self._db.writing() as db:
-            stops = self.policies.on_dispute == "stop_paid_use"
-            return hear(db, heard, self._clock, self._plan_rules, stops_paid_use=stops)
-
-
-def of_this_account(payload: bytes, settings: StripeSettings) -> Event:
-    """Read an event, and make sure that it is of the account and the mode that the key is of."""
-    try:
-        event = parsed(payload)
-    except ValueError as error:
-        raise InvalidRequest(str(error)) from None
-    if event.live != settings.live:
-        modes = ("live" if live else "test" for live in (event.live, settings.live))
-        said, ours = modes
-        raise InvalidRequest(f"event `{event.id}` is of {said} mode, and the key is of {ours} mode")
-    if event.account is not None:
-        raise InvalidRequest(f"event `{event.id}` is of another Stripe account, `{event.account}`")
-    return event
-
-
-def _checked(letter: inbox.Letter | None, event_id: str) -> inbox.Letter:
-    if letter is None:
-        raise InvalidRequest(f"there is no event `{event_id:.80}`")
-    return letter
 
 
 def _view(db: Db, sale: Sale, account: str) -> PurchaseView:

@@ -1,0 +1,46 @@
+"""What the methods about Stripe share: its settings, who asks it, and how what it says is taken over."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from billing.stripe.events import Heard
+from billing.stripe.plan_facts import PlanRules
+from billing.stripe.settings import HOW, StripeSettings
+from policies.errors import InvalidRequest
+from quota.methods.base import Methods
+from quota.methods.retried import retried
+from quota.payments import hear
+
+if TYPE_CHECKING:
+    from billing.stripe.gateway import Gateway
+
+
+class StripeMethods(Methods):
+    """What the methods about Stripe share."""
+
+    _stripe: StripeSettings | None
+    _made_gateway: Gateway | None = None
+
+    def _settings(self) -> StripeSettings:
+        if self._stripe is None:
+            raise InvalidRequest(f"no Stripe key is configured: {HOW}")
+        return self._stripe
+
+    @property
+    def _plan_rules(self) -> PlanRules:
+        return PlanRules(self.policies.plans, self.policies.past_due_grace)
+
+    def _gateway(self) -> Gateway:
+        settings = self._settings()
+        if self._made_gateway is None:
+            from billing.stripe.gateway import Gateway  # noqa: PLC0415 - only who sells loads it
+
+            self._made_gateway = Gateway(settings)
+        return self._made_gateway
+
+    @retried
+    def _take_over(self, heard: Heard) -> str:
+        with self._db.writing() as db:
+            stops = self.policies.on_dispute == "stop_paid_use"
+            return hear(db, heard, self._clock, self._plan_rules, stops_paid_use=stops)
