@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
-from billing.books import lock_book_by_id, save_book
+from billing.books import BookState, lock_book_by_id, save_book
 from billing.lots import Lot
 from billing.payments import Payment, draft_payment, lot_of
 from billing.plans import PLAN
@@ -43,41 +43,42 @@ def hear(db: Db, heard: Heard, clock: Clock, rules: PlanRules, *, stops_paid_use
     until that is settled.
     """
     learn(db, heard.payment, heard.facts)
-    sale = _sale_of(db, heard)
+    sale = sale_of(db, heard)
     if sale is None:
         return WAITING
-    if heard.intent is not None and sale.payment is None:  # of a plan, it is its subscription
-        set_payment(db, sale.id, heard.intent)
     if heard.intent is not None and heard.intent != heard.payment:
         # Who hears of the payment meanwhile finds no purchase for it yet: only under its lock is all of it seen.
         learn(db, heard.intent, {})
     if sale.kind == PLAN:
         lock_payments(db, heard)
-        return bring_plan_up(
-            db, sale.id, clock, heard.customer, rules, stops_paid_use=stops_paid_use
-        )
-    return bring_up(db, sale.id, clock, heard.customer, stops_paid_use=stops_paid_use)
+    book = lock_book_by_id(db, sale.book_id)
+    # Purchases are changed under their book's lock alone: two who hear of one at a time do not wait for each other.
+    sale = sale_of(db, heard)
+    if book is None or sale is None:
+        return WAITING
+    _link(db, sale, heard)
+    now = max(clock(), book.at)
+    post_dues(db, book, now)
+    if heard.customer is not None and book.salt is not None:  # nobody's, once it was forgotten
+        keep_customer(db, book.id, heard.customer)
+    if sale.kind == PLAN:
+        return bring_plan_up(db, book, sale.id, now, rules, stops_paid_use=stops_paid_use)
+    return _bring_up(db, book, sale.id, now, stops_paid_use=stops_paid_use)
 
 
 def of_nobody(db: Db, heard: Heard) -> bool:
     """Whether something was heard of the payment of an account that was forgotten."""
-    sale = _sale_of(db, heard)
+    sale = sale_of(db, heard)
     return sale is not None and account_name(db, sale.book_id) == ERASED
 
 
-def bring_up(
-    db: Db, purchase_id: str, clock: Clock, customer: str | None, *, stops_paid_use: bool
+def _bring_up(
+    db: Db, book: BookState, purchase_id: str, now: datetime, *, stops_paid_use: bool
 ) -> str:
     """Post the difference between what is known of a purchase's payment and what was posted of it."""
     sale = load_sale(db, purchase_id)
-    book = None if sale is None else lock_book_by_id(db, sale.book_id)
-    sale = load_sale(db, purchase_id)  # as it is under the lock
-    if sale is None or book is None:
+    if sale is None:
         raise LookupError(f"there is no purchase `{purchase_id}`")
-    now = max(clock(), book.at)
-    post_dues(db, book, now)
-    if customer is not None and book.salt is not None:  # nobody's, once it was forgotten
-        keep_customer(db, book.id, customer)
     facts = known_of(db, (sale.session_id, sale.payment))
     problem, before = problem_of(facts, sale.terms), sale.state
     state = payment_of(facts, sale.terms, stops_paid_use=before.stops_paid_use or stops_paid_use)
@@ -104,20 +105,27 @@ def bring_up(
     return ", ".join(_changes(sale, state, lot)) or NOTHING_NEW
 
 
-def _sale_of(db: Db, heard: Heard) -> Sale | None:
-    """Return the purchase that something was heard of, and link the two where our own metadata says so."""
+def sale_of(db: Db, heard: Heard) -> Sale | None:
+    """Return the purchase that something was heard of; what copies our metadata is none of it."""
     if heard.purchase is None:
         return sale_of_payment(db, heard.payment)
     sale = load_sale(db, heard.purchase)
-    if sale is None:
-        return None
-    is_session = SESSION in heard.facts
-    linked = sale.session_id if is_session else sale.payment
-    if linked is None:
-        (set_session if is_session else set_payment)(db, sale.id, heard.payment)
-    elif linked != heard.payment:
-        return None  # somebody has copied our metadata to an object of their own
-    return load_sale(db, sale.id)
+    linked = None
+    if sale is not None:
+        linked = sale.session_id if SESSION in heard.facts else sale.payment
+    return sale if linked in (None, heard.payment) else None
+
+
+def _link(db: Db, sale: Sale, heard: Heard) -> None:
+    """Say which of Stripe's objects a purchase has led to, where what was heard of it says so."""
+    if SESSION in heard.facts:
+        if sale.session_id is None:
+            set_session(db, sale.id, heard.payment)
+        # The session knows its payment; of a plan, its subscription. Metadata may have been copied.
+        if heard.intent not in (None, sale.payment):
+            set_payment(db, sale.id, str(heard.intent))
+    elif heard.purchase is not None and sale.payment is None:
+        set_payment(db, sale.id, heard.payment)
 
 
 def _bought(sale: Sale, state: Payment, facts: Facts, number: int) -> Lot:

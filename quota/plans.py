@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime
 from typing import Final
 
-from billing.books import BookState, lock_book_by_id, save_book
+from billing.books import BookState, save_book
 from billing.payments import Payment
 from billing.plans import Invoice, changed_plan, draft_invoice, draft_subscription
 from billing.posting import post
@@ -21,10 +22,8 @@ from billing.stripe.plan_rows import (
     load_invoices,
     save_invoice,
 )
-from billing.stripe.purchases import Sale, keep_customer, known_of, learn, load_sale
+from billing.stripe.purchases import Sale, known_of, learn
 from quota import accounts
-from quota.clock import Clock
-from quota.dues import post_dues
 from quota.plan_dues import PlansInHand, save_standing
 
 NOTHING_NEW = "nothing new"
@@ -47,25 +46,17 @@ def lock_payments(db: Db, heard: Heard) -> None:
 
 def bring_plan_up(
     db: Db,
+    book: BookState,
     purchase_id: str,
-    clock: Clock,
-    customer: str | None,
+    now: datetime,
     rules: PlanRules,
     *,
     stops_paid_use: bool,
 ) -> str:
     """Post the difference between what is known of a subscription and what was posted of it.
 
-    Returns in words what that did.
+    `book` is locked, and what was due on it is posted. Returns in words what that did.
     """
-    sale = load_sale(db, purchase_id)
-    book = None if sale is None else lock_book_by_id(db, sale.book_id)
-    if book is None:
-        raise LookupError(f"there is no purchase `{purchase_id}`")
-    now = max(clock(), book.at)
-    post_dues(db, book, now)
-    if customer is not None and book.salt is not None:  # nobody's, once it was forgotten
-        keep_customer(db, book.id, customer)
     before, plans = book.seq, PlansInHand(db, book)
     sale = plans.sales[purchase_id]  # as it is under the lock, after what was due
     facts = known_of(db, (sale.session_id, sale.payment))
@@ -83,7 +74,7 @@ def bring_plan_up(
         plans.invoices[identity] = invoice
         book.disputes += invoice.payment.stops_paid_use - known.payment.stops_paid_use
         done.extend(_changes(known, invoice))
-    done.extend(_stand(db, book, plans, sale, facts, rules, clock))
+    done.extend(_stand(db, book, plans, sale, facts, rules, now))
     if book.seq != before:
         plans.set_due(now)
     save_book(db, book)
@@ -129,10 +120,10 @@ def _stand(
     sale: Sale,
     facts: Facts,
     rules: PlanRules,
-    clock: Clock,
+    now: datetime,
 ) -> Iterator[str]:
     """Post what the subscription gives its account, where that has changed."""
-    now, was = max(clock(), book.at), sale.standing
+    was = sale.standing
     problem = problem_of(facts, sale.terms)
     before = _former(book, plans, sale) if was.plan is None else was.before
     standing = standing_of({} if problem else facts, sale.item, rules, before, now)

@@ -22,6 +22,7 @@ from billing.stripe.reconcile import (
     steps_back,
 )
 from policies.errors import PaymentRefused
+from quota.payments import sale_of
 from quota.plans import NOTHING_NEW
 from quota.stores.base import Store
 
@@ -79,7 +80,7 @@ class Objects:
             return
         if heard is None or not _tells(heard.facts):
             return
-        sale = _sale_of(db, heard)
+        sale = sale_of(db, heard)
         if sale is not None:
             yield heard, sale, _known(db, heard.payment, sale)
             return
@@ -222,17 +223,6 @@ class Objects:
 def _tells(facts: Facts) -> bool:
     """Whether it says something of a payment: what a session has led to is told by the session."""
     return all("total" in item for item in facts.get(INTENT, {}).values())
-
-
-def _sale_of(db: Db, heard: Heard) -> Sale | None:
-    """Load the purchase that something is heard of; what copies our metadata is none of it."""
-    if heard.purchase is None:
-        return sale_of_payment(db, heard.payment)
-    sale = load_sale(db, heard.purchase)
-    linked = None
-    if sale is not None:
-        linked = sale.session_id if SESSION in heard.facts else sale.payment
-    return sale if linked in (None, heard.payment) else None
 
 
 def invoices_of(db: Db, sale: Sale) -> list[tuple[Sale, str]]:
