@@ -9,7 +9,7 @@ from typing import Final
 
 from billing.books import BookState, save_book
 from billing.payments import Payment
-from billing.plans import Invoice, changed_plan, draft_invoice, draft_subscription
+from billing.plans import PLAN, Invoice, changed_plan, draft_invoice, draft_subscription
 from billing.posting import post
 from billing.sql import Db
 from billing.stripe.events import Heard
@@ -181,22 +181,32 @@ def amounts_changed(before: Payment, now: Payment, currency: str) -> Iterator[st
 
 def paid_for(db: Db, sale: Sale) -> Payment:
     """Return what all invoices of a subscription have come to."""
-    of_sale = [
-        each for each in load_invoices(db, sale.book_id).values() if each.purchase == sale.id
-    ]
-    payments = [each.payment for each in of_sale]
+    payments = [each.payment for each in _invoices_of(db, sale)]
     sums = {name: sum(getattr(each, name) for each in payments) for name in _SUMMED}
     flags = {name: any(getattr(each, name) for each in payments) for name in _ANY}
     return Payment(**sums, **flags)
 
 
+def payments_of(db: Db, sale: Sale) -> list[str]:
+    """Return the PaymentIntents that have paid a purchase; of a plan, those of its invoices, latest first."""
+    if sale.kind != PLAN:
+        return [] if sale.payment is None else [sale.payment]
+    paid_with = dict(invoice_payments(db, sale.book_id))
+    payments = (paid_with.get(each.id) for each in _invoices_of(db, sale))
+    return [each for each in payments if each is not None]
+
+
+def _invoices_of(db: Db, sale: Sale) -> list[Invoice]:
+    """Return a subscription's invoices, those first that end last."""
+    invoices = load_invoices(db, sale.book_id).values()
+    of_sale = (each for each in invoices if each.purchase == sale.id)
+    return sorted(of_sale, key=lambda each: (each.ends, each.id), reverse=True)
+
+
 def refundable(db: Db, sale: Sale) -> tuple[str, int] | None:
     """Return the PaymentIntent of the latest invoice of which something is left to refund, and how much that is."""
     paid_with = dict(invoice_payments(db, sale.book_id))
-    of_sale = [
-        each for each in load_invoices(db, sale.book_id).values() if each.purchase == sale.id
-    ]
-    for invoice in sorted(of_sale, key=lambda each: (each.ends, each.id), reverse=True):
+    for invoice in _invoices_of(db, sale):
         state, intent = invoice.payment, paid_with.get(invoice.id)
         left = state.total_minor - state.refunded_minor - state.lost_minor
         if intent is not None and left > 0:

@@ -21,6 +21,7 @@ from billing.stripe.events import KIND_KEY, PURCHASE_KEY, TOP_UP
 from billing.stripe.plan_events import PLAN_KEY
 from billing.stripe.plan_prices import recurring
 from billing.stripe.settings import StripeSettings
+from billing.stripe.values import REFUND_KEY
 from policies.errors import PaymentRefused, PaymentUnavailable
 
 API_VERSION: Final = "2026-08-26.dahlia"
@@ -192,14 +193,33 @@ class Gateway:
             return card.id
         raise PaymentRefused("the customer has no card at Stripe", code="no_payment_method")
 
-    def create_refund(self, payment: str, amount_minor: int | None, key: str) -> Json:
-        """Refund a payment, in part or what is left of it. `key`: what the refund is known by."""
-        asked: Any = {"payment_intent": payment}
-        if amount_minor is not None:
-            asked["amount"] = amount_minor
+    def create_refund(self, payment: str, amount_minor: int, key: str, named: str | None) -> Json:
+        """Refund a part of a payment.
+
+        Args:
+            payment: the PaymentIntent.
+            amount_minor: in minor units of its currency.
+            key: what Stripe knows the request by, for a day.
+            named: what the refund is known by for ever, if by anything: `find_refund` finds it.
+        """
+        asked: Any = {"payment_intent": payment, "amount": amount_minor}
+        if named is not None:
+            asked["metadata"] = {REFUND_KEY: named}
         with _told():
             made = self._client.v1.refunds.create(asked, {"idempotency_key": f"{KEY}:refund:{key}"})
         return _json(made)
+
+    def find_refund(self, payment: str, named: str) -> Json | None:
+        """Return the refund of a payment that is known by this; None: there is none."""
+        after = None
+        while True:
+            page = self.page("refund", {"payment_intent": payment}, after)
+            for each in page.items:
+                if each["metadata"].get(REFUND_KEY) == named:
+                    return each
+            after = page.after
+            if after is None:
+                return None
 
     def portal(self, customer: str, return_url: str) -> str:
         """Return the address of a session in the customer portal."""

@@ -9,6 +9,9 @@ from typing import Any, Final
 PURCHASE_KEY: Final = "comptroller_purchase"
 """The key in the metadata of Stripe's objects under which they name the purchase that they are for."""
 
+REFUND_KEY: Final = "comptroller_refund"
+"""The key in the metadata of a refund of ours under which it names what it is known by."""
+
 
 def purchase_in(about: Mapping[str, Any]) -> str | None:
     """Return the purchase that an object's metadata names."""

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from billing.plans import PLAN
 from billing.stripe.events import heard_of
 from billing.stripe.facts import REFUND
 from billing.stripe.purchases import known_of, load_sale
-from policies.errors import InvalidRequest
+from policies.errors import IdempotencyConflict, InvalidRequest
 from policies.units import whole
+from quota.ask import KEY_MAX, text
 from quota.methods.selling import SellingMethods
-from quota.plans import refundable
+from quota.plans import payments_of, refundable
 from quota.sales import PurchaseView
+
+Json = Mapping[str, Any]
 
 
 class RefundingMethods(SellingMethods):
@@ -23,17 +29,19 @@ class RefundingMethods(SellingMethods):
 
         Of a plan, the latest invoice of which something is left; the subscription itself goes on. As one made in
         Stripe's dashboard does: units that are unused are revoked, for a part in proportion to the money, rounded
-        down. Asking again with the same key never refunds twice.
+        down.
 
         Args:
             purchase_id: what `checkout` said.
             amount_minor: in minor units of its currency, tax included; None: all that is left.
-            key: what this refund is known by. By default the number of refunds that were heard of before: a call that
-                is repeated at once because its answer was lost makes no second one. Who repeats it later names a key.
+            key: what this refund is known by, for ever: asking again with it never refunds twice. By default it is
+                the number of refunds that were heard of before: a call that is repeated at once because its answer
+                was lost makes no second one. Who may repeat it later names a key.
 
         Raises:
             UnknownPurchase: there is no such purchase.
             InvalidRequest: nothing was paid for it, or less than that is left, or no Stripe key is configured.
+            IdempotencyConflict: the key was used before, for another amount.
             PaymentRefused: Stripe will not do it.
             PaymentUnavailable: Stripe cannot be reached; ask again.
         """
@@ -42,20 +50,41 @@ class RefundingMethods(SellingMethods):
             raise InvalidRequest(
                 f"purchase `{purchase_id}` is {found.status}: nothing was paid for it"
             )
-        payment, left = self._left_of(found)
-        amount = left if amount_minor is None else whole(amount_minor, "amount_minor")
-        if not 0 < amount <= left:
-            raise InvalidRequest(
-                f"{left} {found.currency} (minor units) of purchase `{purchase_id}` are left to refund"
-            )
-        known_by = key or f"{self._refunds_of(payment)}:{amount}"
-        made = gateway.create_refund(payment, amount, f"{purchase_id}:{known_by}")
+        wanted = None if amount_minor is None else whole(amount_minor, "amount_minor")
+        made = None
+        if key is not None:
+            made = self._made_before(found, text(key, "key", most=KEY_MAX), wanted)
+        if made is None:
+            payment, left = self._left_of(found)
+            amount = left if wanted is None else wanted
+            if not 0 < amount <= left:
+                raise InvalidRequest(
+                    f"{left} {found.currency} (minor units) of purchase `{purchase_id}` are left to refund"
+                )
+            known_by = key or f"{payment}:{self._refunds_of(payment)}:{amount}"
+            made = gateway.create_refund(payment, amount, f"{purchase_id}:{known_by}", key)
         heard = heard_of(made, "refund.created", int(self._clock().timestamp()))
         if heard is not None:
             self._take_over(heard)
         return self.purchase(purchase_id)
 
     # --- what these are made of -------------------------------------------------------------
+
+    def _made_before(self, found: PurchaseView, key: str, amount: int | None) -> Json | None:
+        """Return the refund that was made under a key, as Stripe has it: its own memory of keys is short."""
+        with self._db.reading() as db:
+            sale = load_sale(db, found.id)
+            payments = [] if sale is None else payments_of(db, sale)
+        for payment in payments:
+            made = self._gateway().find_refund(payment, key)
+            if made is None:
+                continue
+            if amount not in (None, made["amount"]):
+                raise IdempotencyConflict(
+                    f"refund `{key}` was made of {made['amount']} {found.currency} (minor units): use another key"
+                )
+            return made
+        return None
 
     def _refunds_of(self, payment: str) -> int:
         """Return how many refunds of a payment were heard of, those that failed too: after one, another is another."""

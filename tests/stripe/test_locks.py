@@ -44,9 +44,9 @@ def test_the_events_of_a_session_and_of_its_payment_wait_for_each_other_in_one_o
     def in_the_hosts_session() -> str:
         """Nothing is done again there: who is undone is told."""
         with Session(host) as ours:
-            effect = handle(session.payload, session.header, session=ours).effect
+            outcome = handle(session.payload, session.header, session=ours)
             ours.commit()
-        return effect
+        return str(outcome.effect)
 
     with (
         ThreadPoolExecutor(2) as workers,
