@@ -21,7 +21,7 @@ from billing.stripe.events import KIND_KEY, PURCHASE_KEY, TOP_UP
 from billing.stripe.plan_events import PLAN_KEY
 from billing.stripe.plan_prices import recurring
 from billing.stripe.settings import StripeSettings
-from billing.stripe.values import REFUND_KEY
+from billing.stripe.values import CUSTOMER_DELETED, REFUND_KEY
 from policies.errors import PaymentRefused, PaymentUnavailable
 
 API_VERSION: Final = "2026-08-26.dahlia"
@@ -148,11 +148,14 @@ class Gateway:
         if automatic_tax:
             # Taxes depend on where the buyer is: Checkout asks, and the customer is to remember.
             asked["customer_update"] = {"address": "auto"}
-        create, known_by = self._client.v1.checkout.sessions.create, f"{KEY}:session:{purchase.id}"
+        create = self._client.v1.checkout.sessions.create
+        known_by = f"{KEY}:session:{purchase.id}:{customer}"
         with _told():
             try:
                 made = create(asked, {"idempotency_key": known_by})
-            except stripe.InvalidRequestError:
+            except stripe.InvalidRequestError as error:
+                if _is_deleted(error):
+                    raise
                 # Somebody may have archived the price in the dashboard since it was looked up.
                 self._prices.clear()
                 instead = self.price(purchase)
@@ -185,7 +188,10 @@ class Gateway:
 
     def _card_of(self, customer: str) -> str:
         v1 = self._client.v1
-        settings = v1.customers.retrieve(customer).invoice_settings
+        found = v1.customers.retrieve(customer)
+        if getattr(found, "deleted", False):
+            raise PaymentRefused(_WAS_DELETED, code=CUSTOMER_DELETED)
+        settings = found.invoice_settings
         default = None if settings is None else settings.default_payment_method
         if default is not None:
             return default if isinstance(default, str) else default.id
@@ -292,6 +298,11 @@ def _period(every: Any) -> tuple[str, int]:
     return str(every.interval), int(every.interval_count)
 
 
+_WAS_DELETED: Final = (
+    "the customer was deleted at Stripe: the account's next checkout makes another one"
+)
+
+
 @contextmanager
 def _told() -> Iterator[None]:
     """Say what went wrong at Stripe in our own errors. The key is in none of them.
@@ -311,9 +322,17 @@ def _told() -> Iterator[None]:
             "Stripe does not accept the API key: check that it is whole, and allowed to do this"
         ) from None
     except stripe.StripeError as error:
+        if _is_deleted(error):
+            raise PaymentRefused(_WAS_DELETED, code=CUSTOMER_DELETED) from None
         if error.http_status is None or error.http_status >= 500 or error.http_status == 409:  # noqa: PLR2004
             raise PaymentUnavailable(f"Stripe has a fault: {_said(error)}; ask again") from None
         raise PaymentRefused(f"Stripe refuses: {_said(error)}", code=error.code) from None
+
+
+def _is_deleted(error: stripe.StripeError) -> bool:
+    """Whether the customer that a request names is there no more."""
+    named = error.param if isinstance(error, stripe.InvalidRequestError) else None
+    return (error.code, named) == ("resource_missing", "customer")
 
 
 def _said(error: stripe.StripeError) -> str:

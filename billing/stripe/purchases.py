@@ -68,6 +68,14 @@ _CUSTOMER: Final = Statement(
     select(STRIPE_CUSTOMERS.c.customer_id).where(STRIPE_CUSTOMERS.c.book_id == bindparam("book_id"))
 )
 _KEEP_CUSTOMER: Final = insert_once(STRIPE_CUSTOMERS)
+_REPLACE_CUSTOMER: Final = Statement(
+    update(STRIPE_CUSTOMERS)
+    .where(
+        STRIPE_CUSTOMERS.c.book_id == bindparam("of_book"),
+        STRIPE_CUSTOMERS.c.customer_id == bindparam("gone"),
+    )
+    .values(customer_id=bindparam("new_customer"))
+)
 _FORGET_CUSTOMER: Final = Statement(
     delete(STRIPE_CUSTOMERS).where(STRIPE_CUSTOMERS.c.book_id == bindparam("of_book"))
 )
@@ -218,6 +226,11 @@ def customer_of(db: Db, book_id: int) -> str | None:
 def keep_customer(db: Db, book_id: int, customer_id: str) -> None:
     """Remember who a book's buyer is at Stripe, unless it is known."""
     db.run(_KEEP_CUSTOMER, book_id=book_id, customer_id=customer_id)
+
+
+def replace_customer(db: Db, book_id: int, gone: str, customer_id: str) -> None:
+    """Remember another customer in the place of one that is gone, unless somebody else has done so."""
+    db.run(_REPLACE_CUSTOMER, of_book=book_id, gone=gone, new_customer=customer_id)
 
 
 def forget_buyer(db: Db, book_id: int) -> None:

@@ -12,6 +12,9 @@ PURCHASE_KEY: Final = "comptroller_purchase"
 REFUND_KEY: Final = "comptroller_refund"
 """The key in the metadata of a refund of ours under which it names what it is known by."""
 
+CUSTOMER_DELETED: Final = "customer_deleted"
+"""The code of what is refused because somebody has deleted the customer in the dashboard."""
+
 
 def purchase_in(about: Mapping[str, Any]) -> str | None:
     """Return the purchase that an object's metadata names."""

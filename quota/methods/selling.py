@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
-from billing.books import read_book, save_book
+from billing.books import lock_book_by_id, read_book, save_book
 from billing.payments import Purchase, draft_checkout
 from billing.plans import PLAN
 from billing.posting import post
@@ -16,10 +17,12 @@ from billing.stripe.purchases import (
     keep_customer,
     known_of,
     load_sale,
+    replace_customer,
     sales_of,
     set_session,
 )
-from policies.errors import InvalidRequest, UnknownPurchase
+from billing.stripe.values import CUSTOMER_DELETED
+from policies.errors import InvalidRequest, PaymentRefused, UnknownPurchase
 from quota.accounts import lock_account
 from quota.ask import name, text
 from quota.methods.retried import retried
@@ -76,17 +79,21 @@ class SellingMethods(StripeMethods):
             text(cancel_url, "cancel_url", most=2000),
         )
         purchase, book_id, customer = self._offer(name(account, "account"), offer)
-        if customer is None:
-            customer = gateway.create_customer(purchase.id)
-        made = gateway.create_session(
+        create = partial(
+            gateway.create_session,
             purchase,
-            customer,
-            urls,
+            urls=urls,
             promotion_codes=promotion_codes,
             automatic_tax=automatic_tax,
             save_card=save_card,
         )
-        self._offered(purchase.id, book_id, customer, str(made["id"]))
+        try:
+            made = create(customer or self._new_customer(purchase.id, book_id))
+        except PaymentRefused as error:
+            if error.code != CUSTOMER_DELETED or customer is None:
+                raise
+            made = create(self._new_customer(purchase.id, book_id, gone=customer))
+        self._offered(purchase.id, str(made["id"]))
         return Checkout(purchase.id, str(made["id"]), str(made["url"]))
 
     def purchase(self, purchase_id: str) -> PurchaseView:
@@ -143,11 +150,27 @@ class SellingMethods(StripeMethods):
             save_book(db, book)
             return purchase, book.id, customer_of(db, book.id)
 
+    def _new_customer(self, purchase_id: str, book_id: int, gone: str | None = None) -> str:
+        """Make a customer of the buyer of a purchase, in the place of one that is gone."""
+        made = self._gateway().create_customer(purchase_id)
+        return self._kept_customer(book_id, made, gone)
+
     @retried
-    def _offered(self, purchase_id: str, book_id: int, customer: str, session_id: str) -> None:
+    def _kept_customer(self, book_id: int, made: str, gone: str | None) -> str:
+        """Remember who a buyer is at Stripe. Returns who it is: where two have asked at one time, the first."""
+        with self._db.writing() as db:
+            book = lock_book_by_id(db, book_id)
+            if book is None or book.salt is None:
+                return made  # forgotten meanwhile
+            if gone is not None:
+                replace_customer(db, book_id, gone, made)
+            keep_customer(db, book_id, made)
+            return customer_of(db, book_id) or made
+
+    @retried
+    def _offered(self, purchase_id: str, session_id: str) -> None:
         with self._db.writing() as db:
             set_session(db, purchase_id, session_id)
-            keep_customer(db, book_id, customer)
 
 
 def _view(db: Db, sale: Sale, account: str) -> PurchaseView:

@@ -32,7 +32,8 @@ class Copies:
             account, pack_offer(self.shop.comptroller.policies, self.pack, None)
         )
         session_id = f"{session}{suffix}"
-        self.shop.comptroller._offered(offer.id, book_id, f"cus_{suffix}", session_id)
+        self.shop.comptroller._kept_customer(book_id, f"cus_{suffix}", None)
+        self.shop.comptroller._offered(offer.id, session_id)
 
         def renamed(found: re.Match[str]) -> str:
             return f'"{offer.id}"' if found[1] == purchase else f'"{found[1]}{suffix}"'

@@ -102,7 +102,8 @@ class Again:
         account, suffix = f"u{self.made}", f"x{self.made}"
         comptroller = self.shop.comptroller
         offer, book, _ = comptroller._offer(account, plan_offer(comptroller.policies, "pro", None))
-        comptroller._offered(offer.id, book, f"cus_{suffix}", f"{self.checkout.session_id}{suffix}")
+        comptroller._kept_customer(book, f"cus_{suffix}", None)
+        comptroller._offered(offer.id, f"{self.checkout.session_id}{suffix}")
         each = partial(self._hear, purchase=offer.id, suffix=suffix)
         list(map(each, events) if workers is None else workers.map(each, events))
         (bought,) = comptroller.purchases(account)
