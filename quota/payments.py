@@ -12,7 +12,7 @@ from billing.plans import PLAN
 from billing.posting import post
 from billing.sql import Db
 from billing.stripe.events import Heard
-from billing.stripe.facts import SESSION, Facts, payment_of, problem_of
+from billing.stripe.facts import SESSION, Facts, declined, payment_of, problem_of
 from billing.stripe.plan_facts import PlanRules
 from billing.stripe.purchases import (
     Sale,
@@ -25,6 +25,7 @@ from billing.stripe.purchases import (
     set_payment,
     set_session,
 )
+from billing.stripe.top_ups import TOP_UP
 from policies.instants import from_micros
 from quota.clock import Clock
 from quota.dues import post_dues
@@ -32,6 +33,7 @@ from quota.ids import lot_id
 from quota.lot_rows import load_lot
 from quota.plans import NOTHING_NEW, amounts_changed, bring_plan_up, lock_payments
 from quota.records import ERASED, account_name
+from quota.top_ups import switch_off
 
 WAITING = "kept until its purchase is known"
 
@@ -82,8 +84,9 @@ def _bring_up(
     facts = known_of(db, (sale.session_id, sale.payment))
     problem, before = problem_of(facts, sale.terms), sale.state
     state = payment_of(facts, sale.terms, stops_paid_use=before.stops_paid_use or stops_paid_use)
-    if problem is None and not state.paid:
-        problem = sale.problem  # that of a top-up which was declined: it was given up
+    given_up = None
+    if sale.kind == TOP_UP and problem is None and not state.paid:
+        given_up = problem = sale.problem or declined(facts)
     if (state, problem) == (before, sale.problem):
         save_book(db, book)
         return NOTHING_NEW
@@ -99,7 +102,11 @@ def _bring_up(
         post(db, book, draft, now)
         book.disputes += state.stops_paid_use - before.stops_paid_use
     save_state(db, sale, None if lot is None else lot.number, revision, state, problem)
+    if given_up is not None and sale.problem is None:
+        switch_off(db, book, given_up, now)
     save_book(db, book)
+    if given_up is not None:
+        return f"not paid: {given_up}"
     if problem is not None:
         return f"quarantined: {problem}"
     return ", ".join(_changes(sale, state, lot)) or NOTHING_NEW

@@ -173,6 +173,10 @@ def _intent(about: Mapping[str, Any], _: str, at: int) -> Heard:
     status = about["status"] if about["status"] in ("canceled", "succeeded") else "pending"
     item: dict[str, Any] = {"status": status, "at": at}
     if (about.get("metadata") or {}).get(KIND_KEY) == TOP_UP:
+        declined = about.get("last_payment_error")
+        if about["status"] == "requires_payment_method" and declined:
+            # Nobody is there to try another card.
+            item |= {"status": "failed", "why": _text(declined.get("code") or declined["type"])}
         # What a session has led to is told by the session: it knows of taxes and discounts.
         item |= {
             "subtotal": _minor(about["amount"]),

@@ -38,7 +38,7 @@ LATE: Final = "late"
 
 _ORDER: Final[Mapping[str, tuple[str, ...]]] = {
     SESSION: ("open", "complete", "expired", "failed", "paid"),
-    INTENT: ("pending", "canceled", "succeeded"),
+    INTENT: ("pending", "failed", "canceled", "succeeded"),
     REFUND: ("requires_action", "pending", "succeeded", "canceled", "failed"),
     DISPUTE: (
         *("warning_needs_response", "warning_under_review", "needs_response", "under_review"),
@@ -159,6 +159,13 @@ def failed(facts: Facts) -> bool:
     """Whether nothing will be paid any more: the session expired, or its payment failed."""
     sessions = facts.get(SESSION, {}).values()
     return any(session["status"] in ("expired", "failed") for session in sessions)
+
+
+def declined(facts: Facts) -> str | None:
+    """Say why a payment that nobody is there for will not come; None: it has come, or still may."""
+    intents = facts.get(INTENT, {}).values()
+    given_up = (each for each in intents if each["status"] in _FAILED)
+    return next((str(each.get("why", each["status"])) for each in given_up), None)
 
 
 def paid(facts: Facts) -> bool:

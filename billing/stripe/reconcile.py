@@ -196,11 +196,11 @@ def steps_back(purchase: str, known: Facts, seen: Facts, until: int) -> Iterator
     """
     for kind, key, item in _each(seen):
         before = known.get(kind, {}).get(key)
-        # That a payment on its way has failed only an event tells.
+        # That a payment on its way has failed only an event tells; and one that was declined may be tried again.
         if (
             before is None
             or kind not in _ONLY_ON
-            or (kind, before["status"]) == (SESSION, "failed")
+            or (kind, before["status"]) in ((SESSION, "failed"), (INTENT, "failed"))
         ):
             continue
         if before.get("at", 0) < until and _is_back(kind, before, item):

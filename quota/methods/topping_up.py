@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from billing.books import BookState, lock_book_by_id, read_book, save_book
-from billing.draft import Draft
 from billing.payments import Purchase, draft_checkout
 from billing.posting import post
 from billing.sql import Db
@@ -19,7 +18,6 @@ from billing.stripe.top_ups import (
     TopUp,
     books_that_top_up,
     give_up,
-    keep_top_up,
     load_top_up,
     spent_minor,
     under_way,
@@ -34,6 +32,7 @@ from quota.methods.base import HostSession
 from quota.methods.retried import retried
 from quota.methods.selling import SellingMethods
 from quota.sales import PurchaseView
+from quota.top_ups import set_top_up, switch_off
 
 KEY_LIVES: Final = timedelta(hours=23)
 """For so long Stripe knows a request by its key. Asking again later would pay twice."""
@@ -78,7 +77,8 @@ class TopUpMethods(SellingMethods):
             if wanted is None and known is not None:
                 wanted = known._replace(off="switched off by the account")
             if wanted is not None and wanted != known:
-                _keep(db, book, wanted, now)
+                post_dues(db, book, now)
+                set_top_up(db, book, wanted, now)
             save_book(db, book)
         return wanted
 
@@ -99,6 +99,7 @@ class TopUpMethods(SellingMethods):
 
         Raises:
             InvalidRequest: no Stripe key is configured.
+            PaymentRefused: Stripe does not accept the key. A card that is declined switches it off instead.
             PaymentUnavailable: Stripe cannot be reached; asking again pays once.
         """
         self._settings()
@@ -147,7 +148,9 @@ class TopUpMethods(SellingMethods):
             try:
                 made = self._gateway().create_payment(sale.purchase, customer)
             except PaymentRefused as error:
-                self._switch_off(sale, error.code or str(error))
+                if error.code is None:
+                    raise  # it is our key or our request that Stripe refuses, not the buyer's card
+                self._switch_off(sale, error.code)
                 return sale.id
             heard = heard_of(made, "payment_intent.created", int(self._clock().timestamp()))
             if heard is not None:
@@ -178,19 +181,13 @@ class TopUpMethods(SellingMethods):
     def _switch_off(self, sale: Sale, why: str) -> None:
         with self._db.writing() as db:
             book = lock_book_by_id(db, sale.book_id)
-            top_up = load_top_up(db, sale.book_id)
-            if book is None or top_up is None:
+            if book is None:
                 return
-            give_up(db, sale.id, why)
             now = max(self._clock(), book.at)
-            _keep(db, book, top_up._replace(off=why), now)
+            post_dues(db, book, now)
+            give_up(db, sale.id, why)
+            switch_off(db, book, why, now)
             save_book(db, book)
-
-
-def _keep(db: Db, book: BookState, top_up: TopUp, now: datetime) -> None:
-    post_dues(db, book, now)
-    post(db, book, Draft(TOP_UP, now, top_up.facts()), now)
-    keep_top_up(db, book.id, top_up)
 
 
 def _offered(

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from policies.errors import InvalidRequest, PaymentUnavailable
+from policies.errors import InvalidRequest, PaymentRefused, PaymentUnavailable
+from quota.sales import PurchaseView
 from tests.stripe.shop import Shop, opened
 
 
@@ -150,3 +151,84 @@ def test_a_frozen_account_and_one_with_a_dispute_are_not_topped_up(shop):
 def test_a_setting_that_could_never_buy_anything_is_refused(shop, wrong, said):
     with pytest.raises(InvalidRequest, match=said):
         shop.comptroller.set_top_up("ann", **wrong)
+
+
+def test_a_key_that_stripe_does_not_accept_switches_nobody_off(shop):
+    opted_in(shop)
+    shop.stripe.go_wrong("forbidden", times=5, method="POST", path="/v1/payment_intents")
+    with pytest.raises(PaymentRefused, match="does not accept the API key"):
+        shop.comptroller.top_up("ann")
+    shop.comptroller.sweep()
+    assert shop.comptroller.top_up_of("ann").off is None
+    shop.stripe.heal()
+    shop.comptroller.sweep()
+    assert (shop.units(), len(shop.stripe.every("payment_intent"))) == (11, 2)
+
+
+def on_its_way(shop: Shop) -> PurchaseView:
+    """Have a top-up take its time, as a debit does."""
+    opted_in(shop)
+    (card,) = shop.stripe.every("payment_method")
+    shop.stripe.set_behaviour(card["id"], "slow")
+    bought = shop.comptroller.top_up("ann")
+    assert bought is not None
+    assert bought.status == "pending"
+    shop.hear()
+    shop.clock.advance(days=4)
+    shop.comptroller.sweep()
+    assert len(shop.comptroller.purchases("ann")) == 2, "one at a time"
+    return bought
+
+
+def test_a_payment_that_takes_its_time_brings_the_units_when_it_arrives(shop):
+    bought = on_its_way(shop)
+    shop.stripe.clear_payment(bought.payment)
+    shop.hear()
+    assert (shop.comptroller.purchase(bought.id).status, shop.units()) == ("paid", 11)
+
+
+def test_a_payment_that_does_not_arrive_after_all_switches_it_off_and_says_so(shop):
+    bought = on_its_way(shop)
+    shop.stripe.bounce(bought.payment)
+    assert "not paid: card_declined" in [each.effect for each in shop.hear()]
+    failed = shop.comptroller.purchase(bought.id)
+    assert (failed.status, failed.problem) == ("failed", "card_declined")
+    assert shop.comptroller.top_up_of("ann").off == "card_declined"
+    found = shop.comptroller.reconcile_stripe()
+    assert found.settled, found.disagreements
+
+
+def test_a_payment_that_somebody_cancels_in_the_dashboard_switches_it_off(shop):
+    bought = on_its_way(shop)
+    shop.stripe.bounce(bought.payment)
+    shop.heard = len(shop.stripe.events)  # no event of it comes
+    shop.stripe.client().v1.payment_intents.cancel(bought.payment)
+    shop.hear()
+    assert shop.comptroller.purchase(bought.id).status == "failed"
+    assert shop.comptroller.top_up_of("ann").off == "canceled"
+
+
+def test_a_late_event_of_a_decline_does_not_switch_off_what_was_switched_on_again(shop):
+    bought = on_its_way(shop)
+    shop.stripe.bounce(bought.payment)
+    (declined,) = shop.stripe.deliveries("payment_intent.payment_failed")
+    shop.hear()
+    shop.comptroller.set_top_up("ann", pack="ten", below_units=2, cap_minor_per_month=1000)
+    again = shop.comptroller.reconcile_stripe()
+    assert again.settled, again.disagreements
+    assert shop.take_in([declined])[0].effect == "seen before"
+    assert shop.comptroller.top_up_of("ann").off is None
+
+
+def test_a_payment_that_was_declined_and_is_paid_after_all_gives_its_units(shop):
+    bought = on_its_way(shop)
+    shop.stripe.bounce(bought.payment)
+    events = list(shop.stripe.deliveries(since=shop.heard))
+    shop.stripe.client().v1.payment_intents.confirm(
+        bought.payment, {"payment_method": "pm_card_visa"}
+    )
+    paid = list(shop.stripe.deliveries(since=shop.heard))[len(events) :]
+    shop.take_in([*paid, *events])
+    found = shop.comptroller.purchase(bought.id)
+    assert (found.status, found.problem, shop.units()) == ("paid", None, 11)
+    assert shop.comptroller.top_up_of("ann").off is None, "it was paid before the decline was heard"

@@ -124,7 +124,7 @@ class CustomerActions(Actor):
 
     @acting
     def set_behaviour(self, card: Named, behaviour: str) -> None:
-        """Let a card pay ("ok"), or decline with this code, from now on."""
+        """Let a card pay ("ok"), take its time ("slow"), or decline with this code, from now on."""
         method = self._get(card, "payment_method")
         self.world.note(method["id"])["behaviour"] = behaviour
 
@@ -189,6 +189,20 @@ class BankActions(Actor):
         made = self._get(refund, "refund")
         refunds.settle(self.world, made)
         return made
+
+    @acting
+    def clear_payment(self, payment_intent: Named, fee: int | None = None) -> Json:
+        """Let a payment that was on its way arrive."""
+        intent = self._intent(payment_intent)
+        payments.clear(self.world, intent, fee)
+        return intent
+
+    @acting
+    def bounce(self, payment_intent: Named) -> Json:
+        """Let a payment that was on its way not arrive."""
+        intent = self._intent(payment_intent)
+        payments.bounce(self.world, intent)
+        return intent
 
     @acting
     def dispute(

@@ -138,7 +138,7 @@ def methods_of_customer(call: Call) -> Json:
 
 
 def create_card(world: World, behaviour: str = "ok") -> Json:
-    """Make a card that nobody owns yet; `behaviour` is "ok" or the code with which it declines."""
+    """Make a card that nobody owns yet; `behaviour` is "ok", "slow", or the code with which it declines."""
     made = world.add(
         "payment_method",
         f"pm_1{world.ids.letters(23)}",

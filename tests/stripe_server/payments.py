@@ -249,6 +249,9 @@ def confirm(world: World, intent: Json, params: Params) -> Json:
     if behaviour == "ok":
         succeed(world, intent, method)
         return intent
+    if behaviour == "slow":
+        process(world, intent, method)
+        return intent
     if behaviour == "authentication_required" and not (off_session or wanted):
         action = {"type": "use_stripe_sdk", "use_stripe_sdk": {"type": "three_d_secure_redirect"}}
         world.change(intent, next_action=action, status="requires_action")
