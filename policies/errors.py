@@ -123,3 +123,10 @@ class PaymentUnavailable(ComptrollerError):  # noqa: N818 - named after its kin
     """Stripe cannot be reached, or asks to come back later. Asking again is safe: it finds what was done already."""
 
     retryable = True
+
+
+def in_one_line(error: Exception) -> str:
+    """Say in one line what went wrong; of an error that is not meant for people, also which it is."""
+    said = " ".join(str(error).split())
+    told = isinstance(error, ValueError | ComptrollerError)
+    return said if told else f"{type(error).__name__}: {said}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
@@ -21,7 +22,7 @@ from billing.stripe.reconcile import (
     news,
     steps_back,
 )
-from policies.errors import PaymentRefused
+from policies.errors import ComptrollerError, PaymentRefused, in_one_line
 from quota.payments import sale_of
 from quota.plans import NOTHING_NEW
 from quota.stores.base import Store
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from billing.stripe.gateway import Gateway
 
 Json = Mapping[str, Any]
+log: Final = logging.getLogger("comptroller.stripe")
 MOVES: Final = "balance_transaction"
 CAME_BACK: Final = ("payout_failure", "payout_cancel")
 WITH_SOURCE: Final = {"expand": ["data.source"]}
@@ -101,8 +103,16 @@ class Objects:
             self._walk.older.add(sale.id)
         if fresh is None:
             return
-        effect = self._hear(replace(heard, facts=fresh))
         about = next(key for items in heard.facts.values() for key in items)
+        try:
+            effect = self._hear(replace(heard, facts=fresh))
+        except ComptrollerError:
+            raise
+        except Exception as error:
+            log.exception("%s of Stripe's cannot be taken over", about)
+            ours = f"cannot be taken over: {in_one_line(error)}"
+            self._found.disagree(Disagreement("event", about, sale.id, kind, ours))
+            return
         self._found.apply(kind, about, "learnt" if effect == NOTHING_NEW else effect)
 
     # --- movements on the balance -----------------------------------------------------------

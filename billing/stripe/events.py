@@ -62,7 +62,7 @@ class Event:
         """Whom the snapshot is about, where it says so: what is to be erased with them."""
         about = self.object or {}
         named = about.get("id") if about.get("object") == "customer" else about.get("customer")
-        return named if isinstance(named, str) else None
+        return named if isinstance(named, str) and named.isprintable() else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +96,8 @@ def parsed(payload: bytes) -> Event:
             type=_text(content["type"]),
             created=_instant(content["created"]),
             live=content["livemode"] is True,
-            account=content.get("account") or content.get("context"),
-            api_version=content.get("api_version"),
+            account=_id(content.get("account") or content.get("context")),
+            api_version=_id(content.get("api_version")),
             object=None if thin else dict(content["data"]["object"]),
         )
     except UNREADABLE as error:

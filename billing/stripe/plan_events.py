@@ -12,7 +12,7 @@ from typing import Any, Final
 from billing.stripe.events import Heard
 from billing.stripe.facts import BILL, HELD, LATE, PAID_BY, SUBSCRIPTION, Facts, known_status
 from billing.stripe.plan_facts import GIVES
-from billing.stripe.values import id_in, minor_in, purchase_in, signed_in, text_in
+from billing.stripe.values import id_in, minor_in, purchase_in, seconds_in, signed_in, text_in
 
 PLAN_KEY: Final = "comptroller_plan"
 """The key in the metadata of Stripe's prices under which they name the plan that they are for."""
@@ -24,13 +24,14 @@ def _subscription(about: Mapping[str, Any], _: str, at: int) -> Heard | None:
         return None  # not of our making
     identity, item = text_in(about["id"]), about["items"]["data"][0]
     price, invoice = item["price"], id_in(about.get("latest_invoice"))
+    cancel_at = about.get("cancel_at")
     snapshot = {
         "status": known_status(SUBSCRIPTION, about["status"]),
         "id": identity,
         "plan": str((price.get("metadata") or {}).get(PLAN_KEY, "")),
-        "start": int(item["current_period_start"]),
-        "end": int(item["current_period_end"]),
-        "cancel_at": about.get("cancel_at"),
+        "start": seconds_in(item["current_period_start"]),
+        "end": seconds_in(item["current_period_end"]),
+        "cancel_at": None if cancel_at is None else seconds_in(cancel_at),
         "invoice": invoice,
         "at": at,
     }
@@ -40,7 +41,7 @@ def _subscription(about: Mapping[str, Any], _: str, at: int) -> Heard | None:
         "of": identity if about["status"] in GIVES else "",
         "id": text_in(price["id"]),
         "plan": snapshot["plan"],
-        "price": int(price["unit_amount"] or 0),
+        "price": minor_in(price["unit_amount"] or 0),
         "start": snapshot["start"],
     }
     facts[HELD] = {f"{held['status']}:{held['start']}:{held['id']}": held}
@@ -76,7 +77,8 @@ def _invoice(about: Mapping[str, Any], _: str, at: int) -> Heard | None:
 def _line(line: Mapping[str, Any]) -> list[Any]:
     price = ((line.get("pricing") or {}).get("price_details") or {}).get("price")
     period = line["period"]
-    return [signed_in(line["amount"]), int(period["start"]), int(period["end"]), id_in(price)]
+    span = seconds_in(period["start"]), seconds_in(period["end"])
+    return [signed_in(line["amount"]), *span, id_in(price)]
 
 
 def _invoice_payment(about: Mapping[str, Any], _: str, at: int) -> Heard | None:

@@ -15,6 +15,9 @@ REFUND_KEY: Final = "comptroller_refund"
 CUSTOMER_DELETED: Final = "customer_deleted"
 """The code of what is refused because somebody has deleted the customer in the dashboard."""
 
+SECONDS_MAX: Final = 253_402_300_799
+"""The last second of the year 9999."""
+
 
 def purchase_in(about: Mapping[str, Any]) -> str | None:
     """Return the purchase that an object's metadata names."""
@@ -30,8 +33,8 @@ def id_in(value: Any) -> str | None:
 
 
 def text_in(value: Any) -> str:
-    """Return a text that may not be missing."""
-    if not isinstance(value, str) or not value:
+    """Return a text that may not be missing, and can be stored everywhere."""
+    if not isinstance(value, str) or not value or not value.isprintable():
         raise TypeError(f"{value!r:.50} is no text")
     return value
 
@@ -40,6 +43,13 @@ def minor_in(value: Any) -> int:
     """Return an amount in minor units, not below zero."""
     if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 1 << 53:
         raise TypeError(f"{value!r:.50} is no amount")
+    return value
+
+
+def seconds_in(value: Any) -> int:
+    """Return an instant that is a number of seconds since 1970."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= SECONDS_MAX:
+        raise TypeError(f"{value!r:.50} is no instant")
     return value
 
 
@@ -52,6 +62,4 @@ def instant_in(value: Any) -> datetime:
     """Return an instant that is a text, or a number of seconds since 1970."""
     if isinstance(value, str):
         return datetime.fromisoformat(value).astimezone(UTC)
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{value!r:.50} is no instant")
-    return datetime.fromtimestamp(value, UTC)
+    return datetime.fromtimestamp(seconds_in(value), UTC)

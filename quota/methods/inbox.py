@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import suppress
 from typing import Final
 
@@ -9,7 +10,7 @@ from billing.stripe import inbox
 from billing.stripe.events import Event, Heard, heard_of, parsed, related
 from billing.stripe.settings import HOW, StripeSettings
 from billing.stripe.signature import check_signature
-from policies.errors import ComptrollerError, InvalidRequest, PaymentRefused
+from policies.errors import ComptrollerError, InvalidRequest, PaymentRefused, in_one_line
 from policies.units import whole
 from quota.methods.base import HostSession
 from quota.methods.retried import retried
@@ -22,6 +23,7 @@ TRIES: Final = 10
 
 SEEN_BEFORE: Final = "seen before"
 _WORKED_OFF: Final = ("done", "ignored")
+log: Final = logging.getLogger("comptroller.stripe")
 
 
 class InboxMethods(StripeMethods):
@@ -46,6 +48,7 @@ class InboxMethods(StripeMethods):
             AccountBusy: the account stayed locked past the timeout. Answer 500: Stripe sends it again.
             StoreUnavailable: the database cannot be written. Answer 500: Stripe sends it again.
             PaymentUnavailable: it is a thin event, and Stripe cannot be asked now. Answer 500.
+            PaymentRefused: it is a thin event, and Stripe does not accept the key. Answer 500.
         """
         settings = self._settings()
         if not isinstance(payload, bytes):
@@ -68,6 +71,8 @@ class InboxMethods(StripeMethods):
             InvalidRequest: there is no such event, or its bytes were erased.
             AccountBusy: the account stayed locked past the timeout.
             StoreUnavailable: the database cannot be written.
+            PaymentUnavailable: it is a thin event, and Stripe cannot be asked now.
+            PaymentRefused: it is a thin event, and Stripe does not accept the key.
         """
         with self._db.reading() as db:
             letter = _checked(inbox.letter(db, event_id), event_id)
@@ -75,7 +80,7 @@ class InboxMethods(StripeMethods):
             return StripeOutcome(letter.id, letter.type, letter.status, SEEN_BEFORE)
         if letter.payload is None:
             raise InvalidRequest(f"the bytes of event `{event_id:.80}` were erased")
-        return self._worked_off(event_id, self._meaning(letter.payload), session=session)
+        return self._work_off(event_id, self._meaning(letter.payload), session)
 
     @retried
     def stripe_events(
@@ -106,7 +111,7 @@ class InboxMethods(StripeMethods):
         meaning = self._meaning(payload)  # before anything is locked
         with self._db.writing(session) as db:
             inbox.keep(db, event, payload, self._clock())
-        return self._worked_off(event.id, meaning, session=session)
+        return self._work_off(event.id, meaning, session)
 
     def _meaning(self, payload: bytes) -> Heard | Exception | None:
         """Return what an event says of a payment: nothing, where it is about none, or why it cannot be read.
@@ -120,8 +125,27 @@ class InboxMethods(StripeMethods):
                 about = self._gateway().retrieve(*related(payload))
             at = int(event.created.timestamp())
             return None if about is None else heard_of(about, event.type.removeprefix("v1."), at)
-        except (ValueError, PaymentRefused) as error:
+        except ValueError as error:
             return error
+        except PaymentRefused as error:
+            if error.code is None:
+                raise  # it is our key that Stripe refuses, and the event is as good as before
+            return error
+
+    def _work_off(
+        self, event_id: str, meaning: Heard | Exception | None, session: HostSession | None
+    ) -> StripeOutcome:
+        """Do what follows from an event. One that the books cannot take is kept as failed, like one that is no event.
+
+        It would be in the way of every sweep otherwise, and Stripe would send it for days.
+        """
+        try:
+            return self._worked_off(event_id, meaning, session=session)
+        except ComptrollerError:
+            raise
+        except Exception as error:
+            log.exception("event %s of Stripe's cannot be worked off", event_id)
+            return self._worked_off(event_id, error, session=session)
 
     @retried
     def _worked_off(
@@ -144,7 +168,7 @@ class InboxMethods(StripeMethods):
             elif meaning is None:
                 status, effect = "ignored", "not about a payment that we follow"
             else:
-                status, effect = "failed", str(meaning)
+                status, effect = "failed", in_one_line(meaning)
             inbox.end(db, letter.id, status, effect, payment)
             if payment is not None and isinstance(meaning, Heard) and of_nobody(db, meaning):
                 inbox.erase_of_payment(db, payment)

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from billing.plans import PLAN
-from billing.stripe.events import heard_of
 from billing.stripe.facts import REFUND
 from billing.stripe.purchases import known_of, load_sale
 from policies.errors import IdempotencyConflict, InvalidRequest
@@ -63,9 +62,7 @@ class RefundingMethods(SellingMethods):
                 )
             known_by = key or f"{payment}:{self._refunds_of(payment)}:{amount}"
             made = gateway.create_refund(payment, amount, f"{purchase_id}:{known_by}", key)
-        heard = heard_of(made, "refund.created", int(self._clock().timestamp()))
-        if heard is not None:
-            self._take_over(heard)
+        self._take_over_answer(made, "refund.created")
         return self.purchase(purchase_id)
 
     # --- what these are made of -------------------------------------------------------------

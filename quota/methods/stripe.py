@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
-from billing.stripe.events import Heard
+from billing.stripe.events import Heard, heard_of
 from billing.stripe.plan_facts import PlanRules
 from billing.stripe.settings import HOW, StripeSettings
 from policies.errors import InvalidRequest
@@ -38,6 +40,13 @@ class StripeMethods(Methods):
 
             self._made_gateway = Gateway(settings)
         return self._made_gateway
+
+    def _take_over_answer(self, answer: Mapping[str, Any], event_type: str) -> None:
+        """Take in what Stripe has answered, as if it were an event. What cannot be read its event will show."""
+        with suppress(ValueError):
+            heard = heard_of(answer, event_type, int(self._clock().timestamp()))
+            if heard is not None:
+                self._take_over(heard)
 
     @retried
     def _take_over(self, heard: Heard) -> str:

@@ -11,7 +11,6 @@ from billing.books import BookState, lock_book_by_id, read_book, save_book
 from billing.payments import Purchase, draft_checkout
 from billing.posting import post
 from billing.sql import Db
-from billing.stripe.events import heard_of
 from billing.stripe.purchases import Sale, add_sale, customer_of
 from billing.stripe.top_ups import (
     TOP_UP,
@@ -152,9 +151,7 @@ class TopUpMethods(SellingMethods):
                     raise  # it is our key or our request that Stripe refuses, not the buyer's card
                 self._switch_off(sale, error.code)
                 return sale.id
-            heard = heard_of(made, "payment_intent.created", int(self._clock().timestamp()))
-            if heard is not None:
-                self._take_over(heard)
+            self._take_over_answer(made, "payment_intent.created")
         return sale.id
 
     @retried
