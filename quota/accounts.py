@@ -24,6 +24,7 @@ from quota.ask import ATTRIBUTES_MAX, name, text
 from quota.clock import Clock
 from quota.dues import post_dues
 from quota.tables import DENIALS
+from quota.top_ups import switch_off
 
 PAID_USES: Final = ("auto", "ask", "never")
 ZONE_CHANGES_MAX: Final = 200
@@ -169,6 +170,7 @@ def set_frozen(db: Db, book: BookState, reason: str | None, now: datetime) -> No
 def forget(db: Db, book: BookState, account: str, now: datetime) -> None:
     """Erase the account's name, its salt, and every name and free text in its book. The chain stays provable."""
     post_dues(db, book, now)
+    switch_off(db, book, "the account was forgotten", now)
     if book.frozen is not None:
         book.frozen = "(erased)"
     _record(db, book, "forget", {}, now)

@@ -46,6 +46,19 @@ _OPEN: Final = Statement(
     .order_by(_EVENT.c.received_at, _EVENT.c.id)
     .limit(bindparam("most"))
 )
+_OLD_IGNORED: Final = Statement(
+    select(_EVENT.c.id)
+    .where(
+        _EVENT.c.status == literal_column("'ignored'"),
+        _EVENT.c.payload.is_not(None),
+        _EVENT.c.received_at < bindparam("before"),
+    )
+    .order_by(_EVENT.c.received_at)
+    .limit(bindparam("most"))
+)
+_ERASE: Final = Statement(
+    update(_EVENT).where(_EVENT.c.id == bindparam("of_event")).values(payload=null())
+)
 _ERASE_OF_PAYMENT: Final = Statement(
     update(_EVENT).where(_EVENT.c.payment == bindparam("of_payment")).values(payload=null())
 )
@@ -124,6 +137,16 @@ def letters(db: Db, status: Status | None = None, most: int = 50) -> list[Letter
 def open_letters(db: Db, *, tries: int, most: int = 500) -> list[str]:
     """Load the ids of events that are still to be worked off, oldest first. Not those erased, or tried so often."""
     return [str(row[0]) for row in db.rows(_OPEN, tries=tries, most=most)]
+
+
+def old_ignored(db: Db, before: datetime, *, most: int = 500) -> list[str]:
+    """Load the ids of ignored events that came before an instant and have their bytes still, oldest first."""
+    return [str(row[0]) for row in db.rows(_OLD_IGNORED, before=before, most=most)]
+
+
+def erase(db: Db, event_id: str) -> None:
+    """Erase the bytes of an event."""
+    db.run(_ERASE, of_event=event_id)
 
 
 def erase_of_payment(db: Db, payment: str) -> None:

@@ -15,6 +15,7 @@ from sqlmodel import Field
 from billing.tables import PREFIX, Table, core, instant, octets, whole, words
 
 OPEN: Final = "status IN ('received', 'failed')"
+IGNORED: Final = "status = 'ignored' AND payload IS NOT NULL"
 
 
 class PurchaseRow(Table, table=True):
@@ -110,6 +111,12 @@ class StripeEvent(Table, table=True):
             "received_at",
             sqlite_where=text(OPEN),
             postgresql_where=text(OPEN),
+        ),
+        Index(
+            f"{PREFIX}stripe_event_ignored",
+            "received_at",
+            sqlite_where=text(IGNORED),
+            postgresql_where=text(IGNORED),
         ),
         Index(f"{PREFIX}stripe_event_customer", "customer"),
         Index(f"{PREFIX}stripe_event_payment", "payment"),

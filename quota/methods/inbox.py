@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
+from datetime import timedelta
 from typing import Final
 
 from billing.stripe import inbox
@@ -20,6 +21,9 @@ from quota.sales import StripeOutcome
 
 TRIES: Final = 10
 """How often an event that fails is tried before it waits for somebody to look at it."""
+
+IGNORED_KEPT: Final = timedelta(days=30)
+"""How long the bytes of ignored events are kept: for as long as Stripe lists them."""
 
 SEEN_BEFORE: Final = "seen before"
 _WORKED_OFF: Final = ("done", "ignored")
@@ -100,6 +104,18 @@ class InboxMethods(StripeMethods):
             # What cannot be done now stays in the inbox, and keeps nobody from the rest of the sweep.
             with suppress(ComptrollerError):
                 self.replay_stripe_event(event_id)
+
+    def _erase_ignored(self) -> None:
+        """Erase the bytes of events that were ignored long ago: they may name somebody who was forgotten."""
+        before = self._clock() - IGNORED_KEPT
+        while True:
+            with self._db.reading() as db:
+                old = inbox.old_ignored(db, before)
+            if not old:
+                return
+            with self._db.writing() as db:
+                for event_id in old:
+                    inbox.erase(db, event_id)
 
     @retried
     def _keep(self, event: Event, payload: bytes) -> None:

@@ -141,7 +141,8 @@ class QuestionMethods(LeasedMethods, InboxMethods, TopUpMethods):
         """Write down what has fallen due on quiet accounts, and return how many records that took. Changes no answer.
 
         On PostgreSQL it also returns to budgets what dead processes had leased of them. Events of Stripe's that could
-        not be worked off are tried again, and accounts that have opted in are topped up.
+        not be worked off are tried again, the bytes of those that were ignored are erased after 30 days, and accounts
+        that have opted in are topped up.
 
         Raises:
             AccountBusy: the database stayed locked past the timeout; what was swept so far stays.
@@ -149,6 +150,7 @@ class QuestionMethods(LeasedMethods, InboxMethods, TopUpMethods):
         now, written, after = self._clock(), 0, 0
         self._return_blocks(now)
         self._work_off_the_inbox()
+        self._erase_ignored()
         self._top_up_all()
         while True:
             with self._db.reading() as db:

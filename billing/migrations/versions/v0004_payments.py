@@ -278,6 +278,13 @@ def _create_events() -> None:
         sqlite_where=sa.text("status IN ('received', 'failed')"),
         postgresql_where=sa.text("status IN ('received', 'failed')"),
     )
+    op.create_index(
+        "comptroller_stripe_event_ignored",
+        "comptroller_stripe_event",
+        ["received_at"],
+        sqlite_where=sa.text("status = 'ignored' AND payload IS NOT NULL"),
+        postgresql_where=sa.text("status = 'ignored' AND payload IS NOT NULL"),
+    )
     op.create_index("comptroller_stripe_event_customer", "comptroller_stripe_event", ["customer"])
     op.create_index("comptroller_stripe_event_payment", "comptroller_stripe_event", ["payment"])
 
