@@ -11,7 +11,7 @@ from billing.payments import Payment
 from billing.plans import PLAN
 from billing.sql import Db
 from billing.stripe.events import Heard, heard_of, move_of
-from billing.stripe.facts import INTENT, MOVE, SESSION, Facts, joined
+from billing.stripe.facts import INTENT, MOVE, SESSION, Facts, joined, problem_of, went_back
 from billing.stripe.plan_rows import invoice_payments, load_invoices
 from billing.stripe.progress import Walk, is_customer
 from billing.stripe.purchases import Sale, known_of, load_sale, sale_of_payment
@@ -202,15 +202,29 @@ class Objects:
                 before = str(each.source["id"])
                 self._walk.recovered.add(before)
                 list(self._rows_of(before))
-            elif each.sale is not None:
+            elif each.sale is not None and not self._is_quarantined(each.sale):
                 booked += _booked(each, each.sale)
-            elif row["type"] != "payout" and not each.suspect:
+            elif self._is_none_of_ours(each):
                 not_ours += row["net"]
         check = PayoutCheck(payout_id, currency, amount, booked, not_ours, carried)
         self._found.payouts.append(check)
         if check.left_minor:
             ours = f"{booked} cleared, {not_ours} not ours, {carried} of failed payouts"
             self._found.disagree(Disagreement("payout", payout_id, None, theirs, ours))
+
+    def _is_quarantined(self, sale: Sale) -> bool:
+        """Whether nothing of its payment is on the books. What invoices of plans have paid always is."""
+        if sale.kind == PLAN or sale.problem is None:
+            return False
+        with self._db.reading() as db:
+            return problem_of(_known(db, "", sale), sale.terms) is not None
+
+    def _is_none_of_ours(self, moved: Moved) -> bool:
+        """Whether a movement is plainly not ours, or was given back because it was for none of our offers."""
+        if moved.sale is None:
+            return moved.row["type"] != "payout" and not moved.suspect
+        with self._db.reading() as db:
+            return went_back(_known(db, "", moved.sale))
 
     def _rows_of(self, payout: str) -> Iterator[Moved]:
         """Yield what a payout holds, once its money has arrived, and hear of it."""

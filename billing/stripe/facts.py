@@ -155,6 +155,15 @@ def payment_of(facts: Facts, terms: Terms, *, stops_paid_use: bool = False) -> P
     )
 
 
+def went_back(facts: Facts) -> bool:
+    """Whether all that was paid has gone back to the buyer, or is on its way, whatever it was paid for."""
+    paid = _paid(facts)
+    if paid is None:
+        return False
+    state = payment_of(facts, Terms(paid["subtotal"], paid["currency"]))
+    return state.refunded_minor + state.lost_minor >= state.total_minor
+
+
 def failed(facts: Facts) -> bool:
     """Whether nothing will be paid any more: the session expired, or its payment failed."""
     sessions = facts.get(SESSION, {}).values()

@@ -13,7 +13,7 @@ from billing.plans import PLAN
 from billing.sql import Db
 from billing.stripe import inbox
 from billing.stripe.events import heard_of
-from billing.stripe.facts import SESSION, Facts, problem_of
+from billing.stripe.facts import SESSION, Facts, problem_of, went_back
 from billing.stripe.progress import (
     Walk,
     forget_walk,
@@ -36,6 +36,7 @@ from policies.instants import as_utc
 from quota.ids import lot_id
 from quota.methods.inbox import SEEN_BEFORE, InboxMethods, of_this_account
 from quota.methods.retried import retried
+from quota.plans import paid_for
 from quota.reconciling import MOVES, WITH_SOURCE, Objects, invoices_of
 
 if TYPE_CHECKING:
@@ -201,10 +202,17 @@ class ReconcilingMethods(InboxMethods):
     def _say_quarantined(self, sale: Sale, facts: Facts, found: Reconciliation) -> None:
         # A top-up that was declined has a problem too, but nobody's money.
         problem = problem_of(facts, sale.terms)
-        if problem is not None:
+        if problem is not None and not self._went_back(sale, facts):
             theirs = problem.partition(", the offer was ")[0]
             ours = f"offered: {sale.price_minor} {sale.currency} (minor units)"
             found.disagree(Disagreement("quarantined", sale.id, sale.id, theirs, ours))
+
+    def _went_back(self, sale: Sale, facts: Facts) -> bool:
+        if sale.kind != PLAN:
+            return went_back(facts)
+        with self._db.reading() as db:
+            state = paid_for(db, sale)  # its session has no payment of its own: its invoices have
+        return state.refunded_minor + state.lost_minor >= state.total_minor
 
     def _find_payment(
         self, sale: Sale, facts: Facts, found: Reconciliation, gateway: Gateway

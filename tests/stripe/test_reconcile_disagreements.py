@@ -15,6 +15,7 @@ from policies.errors import PaymentUnavailable
 from policies.policy_set import PolicySet
 from quota import Comptroller, StripeSettings
 from quota.testing import FakeClock
+from tests.stripe.plans import POLICIES as PLANS
 from tests.stripe.shop import POLICIES, URLS, Shop, opened
 from tests.stripe.test_reconcile import kinds, paid_out
 from tests.stripe_server import StripeServer
@@ -122,8 +123,59 @@ def test_what_was_paid_at_another_price_is_quarantined_and_disagrees(shop):
     assert left["quarantined"].ours == "offered: 400 usd (minor units)"
     assert left["payout"].theirs == f"{payout['amount']} usd (minor units)"
     (check,) = found.payouts
-    assert check.left_minor == 300, "what was paid is on no account of ours"
+    assert check.left_minor == payout["amount"], "nothing of it is on an account of ours"
     assert shop.units() == 0
+
+
+def test_what_was_quarantined_is_named_until_it_has_gone_back(shop):
+    sold_at(shop, 300)
+    payment = shop.stripe.every("payment_intent")[-1]["id"]
+    failing = shop.stripe.refund(payment)
+    assert shop.comptroller.reconcile_stripe().settled
+    shop.stripe.fail_refund(failing["id"])
+    assert kinds(shop.comptroller.reconcile_stripe()) == ["quarantined"]
+    shop.stripe.refund(payment, 200)
+    assert kinds(shop.comptroller.reconcile_stripe()) == ["quarantined"]
+    shop.stripe.refund(payment)
+    bought = shop.bought(account="ben")
+    payout = paid_out(shop)
+    found = shop.comptroller.reconcile_stripe()
+    assert found.settled, found.disagreements
+    fee = shop.comptroller.purchase(bought.id).fee_minor
+    (check,) = found.payouts
+    assert (check.booked_minor, check.not_ours_minor) == (400 - fee, payout["amount"] - 400 + fee)
+    assert shop.ledger("ben").get("stripe_clearing:usd", 0) == 0
+
+
+def test_a_quarantined_plan_is_named_until_all_its_payments_have_gone_back():
+    with opened(policies=PLANS) as shop:
+        shop.stripe.go_wrong("error", method="POST", path="/v1/checkout/sessions")
+        with pytest.raises(PaymentUnavailable):
+            shop.comptroller.checkout("ann", plan="pro", **URLS)
+        (offer,) = shop.comptroller.purchases("ann")
+        metadata = {"comptroller_purchase": offer.id}
+        item = {
+            "currency": "usd",
+            "unit_amount": 2000,
+            "recurring": {"interval": "month"},
+            "product_data": {"name": "Pro, cheap"},
+        }
+        made = shop.stripe.client().v1.checkout.sessions.create(
+            {
+                "mode": "subscription",
+                "success_url": URLS["success_url"],
+                "metadata": metadata,
+                "subscription_data": {"metadata": metadata},
+                "line_items": [{"price_data": item, "quantity": 1}],
+            }
+        )
+        shop.stripe.pay(made.id)
+        shop.hear()
+        (plan,) = shop.comptroller.purchases("ann")
+        assert (plan.status, plan.total_minor) == ("quarantined", 2000)
+        assert "quarantined" in kinds(shop.comptroller.reconcile_stripe())
+        shop.stripe.refund(shop.stripe.every("payment_intent")[-1]["id"])
+        assert "quarantined" not in kinds(shop.comptroller.reconcile_stripe())
 
 
 def test_an_edited_price_of_a_pack_stays_out_of_its_checkouts(shop):
