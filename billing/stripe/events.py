@@ -161,9 +161,13 @@ def _session(about: Mapping[str, Any], event_type: str, at: int) -> Heard | None
 
 
 def _session_status(about: Mapping[str, Any], event_type: str) -> str:
-    if about["payment_status"] in ("paid", "no_payment_required"):
-        # A session that asks for no payment is open all the same until its buyer completes it.
-        return "paid" if about["status"] == "complete" else "open"
+    # A session that asks for no payment is open all the same until its buyer completes it; and a pack that costs
+    # something although nothing is asked for is to be paid later.
+    is_free = about["payment_status"] == "no_payment_required" and (
+        about["mode"] == "subscription" or not about["amount_total"]
+    )
+    if about["status"] == "complete" and (is_free or about["payment_status"] == "paid"):
+        return "paid"
     if event_type == "checkout.session.async_payment_failed":
         return "failed"
     return known_status(SESSION, about["status"])

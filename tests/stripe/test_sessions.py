@@ -1,0 +1,40 @@
+"""What a Checkout Session says: paid, or nothing to pay, and nothing in between gives units."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.stripe.shop import Shop, opened
+from tests.stripe.test_bad_events import edited, hear, payload_of
+
+
+@pytest.fixture
+def shop() -> Iterator[Shop]:
+    with opened() as shop:
+        yield shop
+
+
+def test_a_session_that_asked_for_no_payment_and_expired_has_failed(shop):
+    checkout = shop.checkout()
+    shop.stripe.expire(checkout.session_id)
+    payload = edited(
+        payload_of(shop, "checkout.session.expired"),
+        data__object__payment_status="no_payment_required",
+        data__object__amount_total=0,
+    )
+    assert hear(shop, payload).status == "done"
+    assert shop.comptroller.purchase(checkout.purchase_id).status == "failed"
+
+
+def test_a_payment_that_is_put_off_to_a_later_day_gives_nothing_yet(shop):
+    checkout = shop.checkout()
+    shop.stripe.pay(checkout.session_id)
+    paid = payload_of(shop, "checkout.session.completed")
+    later = edited(paid, id="evt_x", data__object__payment_status="no_payment_required")
+    assert hear(shop, later).status == "done"
+    assert shop.comptroller.purchase(checkout.purchase_id).status == "pending"
+    assert (shop.units(), shop.ledger()) == (0, {})
+    hear(shop, paid)
+    assert shop.units() == 10
