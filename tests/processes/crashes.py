@@ -32,15 +32,15 @@ STATEMENTS_MAX: Final = 300
 
 
 @contextmanager
-def a_copy(kind: str, folder: Path) -> Iterator[str]:
-    """Yield the URL of a copy of the prepared books."""
+def a_copy(kind: str, folder: Path, making: Callable[[str], None] = prepare) -> Iterator[str]:
+    """Yield the URL of a copy of the books that `making` prepares."""
     if kind == "postgresql":
-        with shared_postgres().database(migrate=prepare) as url:
+        with shared_postgres().database(migrate=making) as url:
             yield url
         return
     template, copy = folder / "template.db", folder / "copy.db"
     if not template.exists():
-        assert in_child(lambda: prepare(f"sqlite:///{template}")) == 0
+        assert in_child(lambda: making(f"sqlite:///{template}")) == 0
     for suffix in ("-wal", "-shm"):
         Path(f"{copy}{suffix}").unlink(missing_ok=True)
     shutil.copyfile(template, copy)
