@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from billing.stripe.events import Heard, heard_of
 from billing.stripe.plan_facts import PlanRules
 from billing.stripe.settings import HOW, StripeSettings
 from policies.errors import InvalidRequest
+from quota.forks import abandon
 from quota.methods.base import Methods
 from quota.methods.retried import retried
 from quota.payments import hear
@@ -23,6 +25,7 @@ class StripeMethods(Methods):
 
     _stripe: StripeSettings | None
     _made_gateway: Gateway | None = None
+    _made_in: int | None = None
 
     def _settings(self) -> StripeSettings:
         if self._stripe is None:
@@ -35,10 +38,13 @@ class StripeMethods(Methods):
 
     def _gateway(self) -> Gateway:
         settings = self._settings()
-        if self._made_gateway is None:
+        # A child that was forked meanwhile would read its parent's answers on the connection of both.
+        if self._made_gateway is None or self._made_in != os.getpid():
             from billing.stripe.gateway import Gateway  # noqa: PLC0415 - only who sells loads it
 
-            self._made_gateway = Gateway(settings)
+            if self._made_gateway is not None:
+                abandon(self._made_gateway)
+            self._made_gateway, self._made_in = Gateway(settings), os.getpid()
         return self._made_gateway
 
     def _take_over_answer(self, answer: Mapping[str, Any], event_type: str) -> None:
