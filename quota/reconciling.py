@@ -12,6 +12,7 @@ from billing.plans import PLAN
 from billing.sql import Db
 from billing.stripe.events import Heard, heard_of, move_of
 from billing.stripe.facts import INTENT, MOVE, SESSION, Facts, joined, problem_of, went_back
+from billing.stripe.plan_events import shows_few_lines
 from billing.stripe.plan_rows import invoice_payments, load_invoices
 from billing.stripe.progress import Walk, is_customer
 from billing.stripe.purchases import Sale, known_of, load_sale, sale_of_payment
@@ -66,8 +67,12 @@ class Objects:
         elif kind == MOVES:
             self._moves(items)
         else:
+            gateway = self._gateway
+            whole = [
+                gateway.with_all_lines(each) if shows_few_lines(each) else each for each in items
+            ]
             with self._db.reading() as db:
-                seen = [each for about in items for each in self._seen(db, about)]
+                seen = [each for about in whole for each in self._seen(db, about)]
             for heard, sale, known in seen:
                 self._take_over(kind, heard, sale, known)
 

@@ -10,6 +10,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final, NamedTuple, cast
 
 import stripe
@@ -251,6 +252,20 @@ class Gateway:
             return None
         with _told():
             return _json(by_kind[kind](object_id))
+
+    def with_all_lines(self, invoice: Json) -> Json:
+        """Return an invoice with all its lines, where it shows but the first of them."""
+        lines: list[Json] = []
+        after: str | None = None
+        ask = self._client.v1.invoices.line_items.list
+        while True:
+            asked: Any = {"limit": PAGE} | ({} if after is None else {"starting_after": after})
+            with _told():
+                found = _json(self._patiently(partial(ask, str(invoice["id"]), asked)))
+            lines.extend(found["data"])
+            if not found["has_more"]:
+                return {**invoice, "lines": {"data": lines}}
+            after = str(lines[-1]["id"])
 
     def page(self, kind: str, asked: Mapping[str, Any], after: str | None) -> Page:
         """Return a page of a list of objects as they are now. Patient where Stripe says that it is asked too often.

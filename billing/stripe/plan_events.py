@@ -74,6 +74,12 @@ def _invoice(about: Mapping[str, Any], _: str, at: int) -> Heard | None:
     )
 
 
+def shows_few_lines(about: Mapping[str, Any]) -> bool:
+    """Whether an object is an invoice that has more lines than it shows: Stripe shows ten."""
+    lines = about.get("lines") if about.get("object") == "invoice" else None
+    return isinstance(lines, Mapping) and lines.get("has_more") is True
+
+
 def _line(line: Mapping[str, Any]) -> list[Any]:
     price = ((line.get("pricing") or {}).get("price_details") or {}).get("price")
     period = line["period"]

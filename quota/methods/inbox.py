@@ -9,6 +9,7 @@ from typing import Final
 
 from billing.stripe import inbox
 from billing.stripe.events import Event, Heard, heard_of, parsed, related
+from billing.stripe.plan_events import shows_few_lines
 from billing.stripe.settings import HOW, StripeSettings
 from billing.stripe.signature import check_signature
 from policies.errors import ComptrollerError, InvalidRequest, PaymentRefused, in_one_line
@@ -51,8 +52,8 @@ class InboxMethods(StripeMethods):
             InvalidRequest: it is no event, of another mode or account, or no Stripe key is configured.
             AccountBusy: the account stayed locked past the timeout. Answer 500: Stripe sends it again.
             StoreUnavailable: the database cannot be written. Answer 500: Stripe sends it again.
-            PaymentUnavailable: it is a thin event, and Stripe cannot be asked now. Answer 500.
-            PaymentRefused: it is a thin event, and Stripe does not accept the key. Answer 500.
+            PaymentUnavailable: it is a thin event, or of a long invoice, and Stripe cannot be asked now. Answer 500.
+            PaymentRefused: it is such an event, and Stripe does not accept the key. Answer 500.
         """
         settings = self._settings()
         if not isinstance(payload, bytes):
@@ -75,8 +76,8 @@ class InboxMethods(StripeMethods):
             InvalidRequest: there is no such event, or its bytes were erased.
             AccountBusy: the account stayed locked past the timeout.
             StoreUnavailable: the database cannot be written.
-            PaymentUnavailable: it is a thin event, and Stripe cannot be asked now.
-            PaymentRefused: it is a thin event, and Stripe does not accept the key.
+            PaymentUnavailable: it is a thin event, or of a long invoice, and Stripe cannot be asked now.
+            PaymentRefused: it is such an event, and Stripe does not accept the key.
         """
         with self._db.reading() as db:
             letter = _checked(inbox.letter(db, event_id), event_id)
@@ -132,7 +133,8 @@ class InboxMethods(StripeMethods):
     def _meaning(self, payload: bytes) -> Heard | Exception | None:
         """Return what an event says of a payment: nothing, where it is about none, or why it cannot be read.
 
-        A thin event says only what it is about: Stripe is asked how that is now, before any lock is taken.
+        A thin event says only what it is about, and one of a long invoice shows but its first lines: Stripe is asked
+        for the rest, before any lock is taken.
         """
         try:
             event = parsed(payload)
@@ -140,7 +142,13 @@ class InboxMethods(StripeMethods):
             if about is None:
                 about = self._gateway().retrieve(*related(payload))
             at = int(event.created.timestamp())
-            return None if about is None else heard_of(about, event.type.removeprefix("v1."), at)
+            if about is None:
+                return None
+            heard = heard_of(about, event.type.removeprefix("v1."), at)
+            if heard is not None and shows_few_lines(about):
+                about = self._gateway().with_all_lines(about)
+                heard = heard_of(about, event.type, at)
+            return heard
         except ValueError as error:
             return error
         except PaymentRefused as error:
