@@ -38,3 +38,20 @@ def test_a_payment_that_is_put_off_to_a_later_day_gives_nothing_yet(shop):
     assert (shop.units(), shop.ledger()) == (0, {})
     hear(shop, paid)
     assert shop.units() == 10
+
+
+def test_the_session_knows_its_payment_whoever_has_copied_our_metadata_before(shop):
+    checkout = shop.checkout()
+    copied = {"comptroller_purchase": checkout.purchase_id, "comptroller_kind": "pack"}
+    shop.stripe.client().v1.payment_intents.create(
+        {"amount": 400, "currency": "usd", "metadata": copied}
+    )
+    shop.hear()
+    shop.stripe.pay(checkout.session_id)
+    shop.hear()
+    payment = shop.stripe.get(checkout.session_id)["payment_intent"]
+    assert shop.comptroller.purchase(checkout.purchase_id).payment == payment
+    shop.stripe.refund(payment, 200)
+    shop.hear()
+    assert shop.comptroller.purchase(checkout.purchase_id).refunded_minor == 200
+    assert shop.units() == 5
