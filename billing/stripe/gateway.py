@@ -94,11 +94,13 @@ class Gateway:
         every = recurring(purchase.valid_for or "") if purchase.kind == PLAN else None
         period = None if every is None else (every["interval"], every["interval_count"])
         with _told():
-            others = prices.list({"lookup_keys": [lookup_key]}).data
+            asked_for: Any = {"lookup_keys": [lookup_key], "expand": ["data.product"]}
+            others = prices.list(asked_for).data
             for found in others:
                 repeats = found.recurring and _period(found.recurring)
                 same = found.unit_amount, found.currency, repeats
-                if found.active and same == (purchase.price_minor, purchase.currency, period):
+                sold = found.active and _is_sold(found.product)
+                if sold and same == (purchase.price_minor, purchase.currency, period):
                     return str(found.id)
             # Where the dashboard has edited or archived ours, another is made, not the first one given again.
             instead = "".join(f":{found.id}" for found in others)
@@ -157,7 +159,7 @@ class Gateway:
             except stripe.InvalidRequestError as error:
                 if _is_deleted(error):
                     raise
-                # Somebody may have archived the price in the dashboard since it was looked up.
+                # Somebody may have archived the price, or its product, in the dashboard since it was looked up.
                 self._prices.clear()
                 instead = self.price(purchase)
                 if instead == price:
@@ -307,6 +309,11 @@ class Gateway:
 def _wait_seconds(error: stripe.RateLimitError, usual: float) -> float:
     said = str((error.headers or {}).get("Retry-After", ""))
     return min(float(said), WAIT_MAX_SECONDS) if said.isdecimal() else usual
+
+
+def _is_sold(product: Any) -> bool:
+    """Whether a product is not archived. One that was deleted knows nothing of that."""
+    return bool(getattr(product, "active", False))
 
 
 def _period(every: Any) -> tuple[str, int]:

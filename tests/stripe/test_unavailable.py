@@ -138,6 +138,19 @@ def test_a_price_that_somebody_archives_between_two_checkouts_is_made_anew(shop)
     assert shop.units() == 10
 
 
+@pytest.mark.parametrize("forgets", [True, False], ids=["another process", "this process"])
+def test_a_product_that_somebody_archives_is_made_anew(shop, forgets):
+    shop.checkout()
+    (product,) = shop.stripe.every("product")
+    shop.stripe.edit_product(product["id"], active=False)
+    if forgets:
+        shop.comptroller._made_gateway = None
+    shop.stripe.pay(shop.checkout().session_id)
+    shop.hear()
+    assert shop.units() == 10
+    assert [each["active"] for each in shop.stripe.every("product")] == [False, True]
+
+
 def test_a_reply_that_is_lost_once_makes_no_second_session(shop):
     shop.stripe.go_wrong("cut", after=True, path=SESSIONS)
     checkout = shop.checkout()

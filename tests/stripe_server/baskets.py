@@ -50,6 +50,9 @@ def _line(world: World, given: Params) -> Json:
         if not price["active"]:
             message = "The price specified is inactive. This field only accepts active prices."
             raise invalid(message, param=given.path("price"))
+        if not world.get(price["product"], "product")["active"]:
+            message = f"The price `{named}` is not available to be purchased because its product is not active."
+            raise invalid(message, param=given.path("price"))
     elif data:
         price = catalogue.price_of_data(world, data, _product(world, data))
         # A price made for one session is no price that anybody may use again.
