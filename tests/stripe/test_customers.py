@@ -14,9 +14,11 @@ from tests.stripe.shop import URLS, Shop, opened
 from tests.stripe.test_top_up import opted_in
 
 
-@pytest.fixture
-def shop() -> Iterator[Shop]:
-    with opened() as shop:
+@pytest.fixture(params=["sqlite", "postgresql"])
+def shop(request, tmp_path) -> Iterator[Shop]:
+    file = request.param == "sqlite"
+    url = f"sqlite:///{tmp_path}/books.db" if file else request.getfixturevalue("database_url")
+    with opened(url) as shop:
         yield shop
 
 

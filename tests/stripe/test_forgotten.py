@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.stripe.shop import opened
 from tests.stripe.test_top_up import opted_in
 
@@ -25,8 +27,10 @@ def test_what_is_heard_of_a_forgotten_account_is_booked_and_names_nobody():
             assert cursor.fetchall() == [(0,)]
 
 
-def test_what_is_ignored_of_a_forgotten_account_loses_its_bytes_after_thirty_days():
-    with opened() as shop:
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_what_is_ignored_of_a_forgotten_account_loses_its_bytes_after_thirty_days(kind, request):
+    database = "sqlite://" if kind == "sqlite" else request.getfixturevalue("database_url")
+    with opened(database) as shop:
         shop.bought()
         (customer,) = shop.stripe.every("customer")
         shop.comptroller.forget("ann")
