@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from sqlalchemy import create_engine, text
+from sqlalchemy.orm import Session
 
+from tests.hosts.host import on_driver
 from tests.stripe.plans import POLICIES, Subscribers
 from tests.stripe.shop import Shop, opened
-from tests.stripe.test_bad_events import edited, hear, payload_of
+from tests.stripe.test_bad_events import edited, hear, payload_of, signed
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -71,3 +74,19 @@ def test_an_object_whose_id_cannot_be_stored_is_kept_as_failed(shop, identity):
     payload = payload_of(shop, "refund.created")
     assert hear(shop, edited(payload, data__object__id=identity)).status == "failed"
     assert shop.units() == 10
+
+
+def test_in_the_hosts_transaction_it_is_kept_as_failed_too_and_the_host_goes_on(shop, request):
+    payload = poisoned(shop)
+    url = request.getfixturevalue("database_url") if "postgresql" in request.node.name else None
+    engine = (
+        shop.comptroller._db.engine if url is None else create_engine(on_driver(url, "psycopg"))
+    )
+    with Session(engine) as host, host.begin():
+        outcome = shop.comptroller.handle_stripe_event(payload, signed(shop, payload), session=host)
+        assert outcome.status == "failed"
+        assert host.execute(text("SELECT 1")).scalar() == 1
+    (letter,) = shop.comptroller.stripe_events("failed")
+    assert (letter.id, letter.attempts) == (outcome.event_id, 1)
+    if url is not None:
+        engine.dispose()
