@@ -189,6 +189,10 @@ class Gateway:
             )
         return _json(made)
 
+    def find_payment(self, purchase: Purchase, customer: str) -> Json | None:
+        """Return the payment of a purchase, of which no answer has come; None: there is none."""
+        return self._find("payment_intent", {"customer": customer}, (PURCHASE_KEY, purchase.id))
+
     def _card_of(self, customer: str) -> str:
         v1 = self._client.v1
         found = v1.customers.retrieve(customer)
@@ -220,15 +224,7 @@ class Gateway:
 
     def find_refund(self, payment: str, named: str) -> Json | None:
         """Return the refund of a payment that is known by this; None: there is none."""
-        after = None
-        while True:
-            page = self.page("refund", {"payment_intent": payment}, after)
-            for each in page.items:
-                if each["metadata"].get(REFUND_KEY) == named:
-                    return each
-            after = page.after
-            if after is None:
-                return None
+        return self._find("refund", {"payment_intent": payment}, (REFUND_KEY, named))
 
     def portal(self, customer: str, return_url: str) -> str:
         """Return the address of a session in the customer portal."""
@@ -295,6 +291,19 @@ class Gateway:
             found = _json(self._patiently(lambda: by_kind[kind](wanted)))
         items = found["data"]
         return Page(items, str(items[-1]["id"]) if found["has_more"] and items else None)
+
+    def _find(self, kind: str, asked: Mapping[str, Any], bears: tuple[str, str]) -> Json | None:
+        """Return the latest object of a list that bears this key and value in its metadata."""
+        key, value = bears
+        after = None
+        while True:
+            page = self.page(kind, asked, after)
+            for each in page.items:
+                if each["metadata"].get(key) == value:
+                    return each
+            after = page.after
+            if after is None:
+                return None
 
     def _patiently(self, ask: Callable[[], Any]) -> Any:
         """Ask again after a while where that was too often: Stripe's own client does not."""

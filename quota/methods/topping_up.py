@@ -137,6 +137,11 @@ class TopUpMethods(SellingMethods):
 
     def _top_up_book(self, book_id: int) -> str | None:
         due = self._due_top_up(book_id)
+        if due is not None and self._was_asked_long_ago(due[0]):
+            if self._is_found(*due):
+                return due[0].id
+            self._give_up(due[0], "it is not known whether Stripe ever heard of it")
+            due = self._due_top_up(book_id)
         if due is None:
             return None
         sale, customer = due
@@ -165,14 +170,38 @@ class TopUpMethods(SellingMethods):
             now = max(self._clock(), book.at)
             left = sum(lot.available for lot in post_dues(db, book, now).lots)
             sale = under_way(db, book_id)
-            if sale is not None and sale.payment is None and now - sale.created_at > KEY_LIVES:
-                give_up(db, sale.id, "it is not known whether Stripe ever heard of it")
-                sale = None
             stopped = book.frozen is not None or book.disputes
             if sale is None and left < top_up.below_units and not stopped:
                 sale = _offered(db, book, self.policies, top_up, now)
             save_book(db, book)
             return None if sale is None else (sale, customer_of(db, book_id))
+
+    def _was_asked_long_ago(self, sale: Sale) -> bool:
+        """Whether Stripe may have forgotten by which key it was asked to pay."""
+        return sale.payment is None and self._clock() - sale.created_at > KEY_LIVES
+
+    def _is_found(self, sale: Sale, customer: str | None) -> bool:
+        """Look at Stripe for the payment of a top-up that nobody has heard of, and take it over."""
+        try:
+            made = (
+                None if customer is None else self._gateway().find_payment(sale.purchase, customer)
+            )
+        except PaymentRefused as error:
+            if error.code is None:
+                raise
+            return False
+        if made is not None:
+            self._take_over_answer(made, "payment_intent.created")
+        return made is not None
+
+    @retried
+    def _give_up(self, sale: Sale, why: str) -> None:
+        with self._db.writing() as db:
+            lock_book_by_id(db, sale.book_id)
+            waiting = under_way(db, sale.book_id)
+            # Its event may have come meanwhile.
+            if waiting is not None and waiting.id == sale.id and waiting.payment is None:
+                give_up(db, sale.id, why)
 
     @retried
     def _switch_off(self, sale: Sale, why: str) -> None:

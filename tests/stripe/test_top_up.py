@@ -232,3 +232,15 @@ def test_a_payment_that_was_declined_and_is_paid_after_all_gives_its_units(shop)
     found = shop.comptroller.purchase(bought.id)
     assert (found.status, found.problem, shop.units()) == ("paid", None, 11)
     assert shop.comptroller.top_up_of("ann").off is None, "it was paid before the decline was heard"
+
+
+def test_a_payment_that_nobody_heard_of_for_a_day_is_looked_for_before_another_is_made(shop):
+    opted_in(shop)
+    shop.stripe.go_wrong("cut", after=True, times=5, method="POST", path="/v1/payment_intents")
+    with pytest.raises(PaymentUnavailable):
+        shop.comptroller.top_up("ann")
+    shop.stripe.heal()
+    shop.clock.advance(hours=24)
+    assert shop.comptroller.top_up("ann").status == "paid"
+    assert (len(shop.stripe.every("charge")), shop.units()) == (2, 11)
+    assert [each.problem for each in shop.comptroller.purchases("ann")] == [None, None]
