@@ -45,7 +45,7 @@ def test_a_lost_reply_leaves_the_outcome_unknown_and_is_not_asked_for_again(
     client = connect(proxy.url, SHORT)
     assert client.run(COUNT, KEY) == 1
     proxy.drop_replies()
-    assert unavailable(client, unknown=True, match="nothing within 0.3 seconds") < GENEROUS
+    assert unavailable(client, unknown=True, match="nothing within 0.5 seconds") < GENEROUS
     # It was counted, once: a client that retries would have counted it again.
     assert client.run(COUNT, KEY) == 3
 
@@ -85,7 +85,7 @@ def test_a_late_reply_is_nobody_elses(connect: Connect, proxy: Proxy):
     client = connect(proxy.url, SHORT)
     client.run(ECHO, KEY)
     late = time.monotonic() + 3 * SHORT
-    proxy.next(Fault(delay_seconds=2 * SHORT))
+    proxy.next(Fault(delay_seconds=2 * SHORT))  # a reply that is there when we look is in time
     with pytest.raises(RedisUnavailable):
         client.run(ECHO, KEY, ["late"])
     answered = 0
@@ -242,11 +242,12 @@ def test_a_server_that_lets_in_and_then_says_nothing_opens_it_all_the_same(
 
 def test_replies_that_all_come_too_late_open_it(connect: Connect, proxy: Proxy, clock: Clock):
     client = connect(proxy.url, 0.1, clock=clock)
-    until(lambda: failure_of(client) is None)
-    proxy.delay_replies(0.15)
+    until(lambda: works_after_waiting(client, clock))
+    # So late that a client which the machine has kept waiting meanwhile does not find both at once.
+    proxy.delay_replies(10 * 0.1)
     for _ in range(10):
         assert failure_of(client)
     assert client.states() == {"open"}
     proxy.heal()
-    late = time.monotonic() + 0.5
+    late = time.monotonic() + 12 * 0.1
     until(lambda: works_after_waiting(client, clock) and time.monotonic() > late)
