@@ -129,23 +129,29 @@ class News(Forkable):
             ScriptFailed: Redis refused what it was told: a mistake of ours.
         """
         with self._telling:
+            is_away, failed = self._is_away(), None
             with self._guard:
                 events, self._events = self._events, []
-                written, self._written = self._written, {}
                 unknown, self._unknown = self._unknown, {}
+                if not is_away:
+                    written, self._written = self._written, {}
+            if is_away:
+                self._tell_again(events, {})
+                return
             try:
                 messages = self._reporter.messages(events)
                 messages += self._reporter.marks(written)
-                if not self._is_away():
-                    unknown |= dict.fromkeys(self._reporter.grown())
-                    messages += self._reporter.states(unknown)
-                self._send(messages)
+                unknown |= dict.fromkeys(self._reporter.grown())
+                messages += self._reporter.states(unknown)
+                failed = self._send(messages)
             except (RedisUnavailable, ComptrollerError) as error:
                 log.debug("not told: %s", error)
                 self._tell_again(events, written)
             except BaseException:
                 self._tell_again(events, written)
                 raise
+            if failed is not None:
+                raise failed
 
     def close(self) -> None:
         """Tell what waits, and stop."""
@@ -195,32 +201,39 @@ class News(Forkable):
     def _mark(self, book_id: int, before: int, written: Written) -> None:
         known = self._written.get(book_id)
         if known is None and len(self._written) >= WAITING_MOST:
-            self.untold.dropped()
+            self.untold.dropped(book_id)
             return
         self._written[book_id] = written if known is None else known.and_then(written)
         self.untold.expect(book_id, before, written.after)
 
     def _is_away(self) -> bool:
-        states = self._redis.states.values()
-        return bool(states) and all(state == "open" for state in states)
+        """Whether nobody is there to be told. Then nothing is read in SQL, which has enough to do."""
+        states = set(self._redis.states.values())
+        if not states or "closed" in states:
+            return False
+        try:
+            self._redis.command("PING")
+        except RedisUnavailable:
+            return True
+        except ScriptFailed:
+            return False  # it answers, in its way
+        return False
 
-    def _send(self, messages: list[Message]) -> None:
-        """Send messages, and note which books Redis has heard of."""
+    def _send(self, messages: list[Message]) -> ScriptFailed | None:
+        """Send messages, and note which books Redis has heard of. Returns why it refused some, if it did."""
         calls = [(message.key, message.timed()) for message in messages]
         replies = self._redis.run_many(self._script, calls) if calls else []
         failed: ScriptFailed | None = None
         with self._guard:
             for message, reply in zip(messages, replies, strict=True):
-                if isinstance(reply, ScriptFailed):
-                    failed = reply
-                elif not isinstance(reply, Exception):
+                failed = reply if isinstance(reply, ScriptFailed) else failed
+                if not isinstance(reply, Exception):
                     self.untold.heard(message.book_id, message.after)
                 elif isinstance(message.event, Erased):
                     self._events.append(message.event)
                 elif message.book_id:
                     self._mark(message.book_id, message.after, Written(message.after, exact=False))
-        if failed is not None:
-            raise failed
+        return failed
 
     def _tell_again(self, events: Iterable[Event], written: Mapping[int, Written]) -> None:
         """Keep what has to be told: not the grants themselves, but that their books have gone on."""
