@@ -11,6 +11,8 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -127,15 +129,31 @@ def a_server_that(answers: Callable[[socket.socket], None]) -> Iterator[int]:
         thread.join()
 
 
-def test_a_server_that_does_not_speak_as_redis_does_is_unavailable(connect: Connect):
+@pytest.mark.parametrize("login", ["", ":password@"])
+def test_a_server_that_does_not_speak_as_redis_does_is_unavailable(connect: Connect, login):
     def answers(one: socket.socket) -> None:
         one.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         one.recv(1024)
 
     with a_server_that(answers) as port:
-        client = connect(f"redis://127.0.0.1:{port}")
-        unavailable(client, unknown=True)
+        client = connect(f"redis://{login}127.0.0.1:{port}")
+        unavailable(client, unknown=not login)
         client.close()
+
+
+def test_a_name_with_several_addresses_is_tried_at_each(
+    connect: Connect, redis_url: str, monkeypatch: pytest.MonkeyPatch
+):
+    """As `localhost` where there is no IPv6: its first address cannot even be asked."""
+    where, resolved = urlsplit(redis_url), socket.getaddrinfo
+
+    def two(host: str, *more: object, **named: object) -> list[Any]:
+        places = ("255.255.255.255", "127.0.0.1") if host == "two.test" else (host,)
+        return [each for place in places for each in resolved(place, *more, **named)]  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "getaddrinfo", two)
+    client = connect(f"redis://two.test:{where.port}{where.path}")
+    assert client.run(COUNT, KEY) == 1
 
 
 def test_a_reply_that_trickles_in_is_late_all_the_same(connect: Connect):
