@@ -15,6 +15,7 @@ from typing import Final
 from sqlalchemy.pool import StaticPool
 
 from policies.errors import ComptrollerError
+from quota.background import started
 from quota.forks import Forkable
 from quota.prefilter.budgets import BudgetMemory
 from quota.prefilter.compiler import Compiler
@@ -154,12 +155,15 @@ class News(Forkable):
                 raise failed
 
     def close(self) -> None:
-        """Tell what waits, and stop."""
+        """Tell what waits, and stop. Does not wait for a thread that Redis or the database keeps from it."""
         self._closed = True
         self._wake.set()
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(CLOSING_SECONDS)
+            if thread.is_alive():
+                log.error("not all news were told: what Redis does not hear of it asks for later")
+                return
         try:
             self.flush()
         except Exception:
@@ -180,10 +184,7 @@ class News(Forkable):
         if self._thread is None:
             with self._guard:
                 if self._thread is None:
-                    self._thread = threading.Thread(
-                        target=self._run, name="comptroller-news", daemon=True
-                    )
-                    self._thread.start()
+                    self._thread = started(self._run, "comptroller-news")
         self._wake.set()
 
     def _moment(self) -> Moment | None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from quota.prefilter import news as news_module
+from quota.prefilter import prefilter as prefilter_module
 from quota.prefilter import reporter as reporter_module
+from quota.prefilter.facts import Facts
 from quota.prefilter.prints import redis_key
 from quota.redis import ScriptFailed, open_sync
 from tests.prefilter.behind import behind
@@ -116,3 +120,63 @@ def test_only_accounts_of_which_much_was_told_singly_are_looked_through(world, m
     assert len(reporter._grown) == 1, "and not all that were ever told of"
     world.learn("much")
     assert reporter._grown == set(), "it was told as a whole"
+
+
+def test_closing_does_not_wait_for_ever_for_what_is_being_told(world, monkeypatch, caplog):
+    monkeypatch.setattr(news_module, "CLOSING_SECONDS", 0.05)
+    news = world.front.news
+    news.by_hand = False
+    send, is_told, may_go_on = news._send, threading.Event(), threading.Event()
+
+    def hangs(messages):
+        is_told.set()
+        assert may_go_on.wait(30)
+        return send(messages)
+
+    news._send = hangs
+    world.admit(1)
+    assert is_told.wait(30)
+    closing = threading.Thread(target=news.close)
+    closing.start()
+    closing.join(30)
+    is_closed = not closing.is_alive()
+    may_go_on.set()
+    closing.join()
+    news._thread.join()
+    assert is_closed
+    assert "not all news were told" in caplog.text
+
+
+def test_where_no_thread_can_be_started_a_commit_is_a_commit_all_the_same(world, monkeypatch):
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    news, denials = world.front.news, world.comptroller._denials
+    news.by_hand = False
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        assert world.admit(3)
+        assert not world.admit(1)
+    assert (news._thread, denials._thread) == (None, None)
+    world.tell()
+    assert world.said() == ("allowance_exhausted", "redis")
+    world.comptroller.set_plan("u", "own")
+    assert news._thread is not None
+    denials.flush()
+    assert [record.count for record in world.comptroller.denials("u")] == [2]
+
+
+def test_two_threads_that_let_go_of_old_facts_at_one_time_do_not_trip(world, monkeypatch):
+    class Raced(dict[str, Facts]):
+        """Another thread is quicker, between the look at all names and what follows from it."""
+
+        def __iter__(self):
+            names = list(super().__iter__())
+            self.clear()
+            return iter(names)
+
+    monkeypatch.setattr(prefilter_module, "FACTS_MOST", 2)
+    prefilter = world.front.prefilter
+    prefilter._facts = Raced(a=Facts(), b=Facts())
+    assert prefilter.remember("c", b"") == Facts()
+    assert prefilter.facts("c") == Facts()
