@@ -11,16 +11,6 @@ local NAMES_MOST, MEMBERS_MOST, ROWS_MOST = 127, 250, 1500
 local UNCONFIRMED, RETURNS, FROM_LOTS, ENDED = 1, 2, 4, 8
 local UNCONFIRMED_LIVES = 5000000
 
--- A filter of keys (Bloom, one hash) that knows one more key.
-local function with_key(filter, print)
-  if #filter == 0 then return filter end
-  local bit = unpack('<I4', print) % (8 * #filter)
-  local place = floor(bit / 8) + 1
-  local byte = string.byte(filter, place)
-  if floor(byte / 2 ^ (bit % 8)) % 2 == 1 then return filter end
-  return sub(filter, 1, place - 1) .. string.char(byte + 2 ^ (bit % 8)) .. sub(filter, place + 1)
-end
-
 local function clock(given)
   if given ~= '' then return tonumber(given) end
   local time = redis.call('TIME')

@@ -2,6 +2,16 @@
 if ARGV[1] ~= 'd' then
   local op, now, ttl = ARGV[1], clock(ARGV[2]), tonumber(ARGV[3])
 
+  -- A filter of keys (Bloom, one hash) that knows one more key.
+  local function with_key(filter, print)
+    if #filter == 0 then return filter end
+    local bit = unpack('<I4', print) % (8 * #filter)
+    local place = floor(bit / 8) + 1
+    local byte = string.byte(filter, place)
+    if floor(byte / 2 ^ (bit % 8)) % 2 == 1 then return filter end
+    return sub(filter, 1, place - 1) .. string.char(byte + 2 ^ (bit % 8)) .. sub(filter, place + 1)
+  end
+
   local function parsed(blob)
     local version, book, seq, seen, told, last, reach, n_facts, n_names, n_members, n_tats, n_lots, n_leases,
       n_unbooked, n_uses, n_spends, n_filter, partial = unpack(HEADER, blob)

@@ -1,11 +1,11 @@
 -- One decision, over one account's state (its layout: state.py). Nothing is written unless everything passes.
 --   ARGV: 'd', now in microseconds or '' for the server's clock, deadline in microseconds, the key's
---   fingerprint (and the request's, where SQL is not asked), facts that the caller assumed, format of the program,
---   program (program.py), member's fingerprint or ''.    Answers: {verdict, now, ...}, see answers.py
+--   fingerprint (and the request's, where SQL is not asked), facts that the caller assumed, program (program.py),
+--   member's fingerprint or ''.    Answers: {verdict, now, ...}, see answers.py
 local PASSED, DENIED, FACTS, COLD, MAYBE_REPLAYED, DOUBTFUL, OTHER_WINDOW, LATE, REPLAYED, CONFLICT =
   1, 0, 2, 3, 4, 5, 6, 7, 8, 9
-local now, print, member = clock(ARGV[2]), ARGV[4], ARGV[8]
-local p = {unpack(ARGV[6], ARGV[7])}
+local now, print, member = clock(ARGV[2]), ARGV[4], ARGV[7]
+local p = {cmsgpack.unpack(ARGV[6])}
 local unbooked, fresh, keep, ttl, hold = p[4] == 1, p[7], p[8], p[9], p[10]
 local blob = redis.call('GET', KEYS[1])
 local doubtful, version, book, seq, seen, told, last, reach, n_facts, n_names, n_members, n_tats, n_lots, n_leases, n_unbooked,
@@ -23,7 +23,7 @@ end
 if last > now then now = last end
 -- No denial rests on this: what SQL has said is incomplete, or too long ago by this clock or by another.
 doubtful = told == 0 or seen > seq or now - told > fresh or told - now > fresh or reach * 1000000 < keep
-if now < p[13] or now >= p[14] then return {OTHER_WINDOW, now} end
+if now < p[12] or now >= p[13] then return {OTHER_WINDOW, now} end
 local at_names = HEADER_SIZE + 1 + n_facts
 local at_members = at_names + 4 * n_names
 local at_tats = at_members + 8 * n_members
@@ -37,6 +37,7 @@ local at_filter = at_spends + SPEND * n_spends
 local at_rest = at_filter + n_filter
 
 -- Granted keys first: a replay is answered before any limit, by SQL, which has the grant.
+local bit, byte  -- of the filter, of this key
 if unbooked then
   local place = n_unbooked > 0 and find(blob, sub(print, 1, 8), at_unbooked, true)
   while place and place < at_uses do
@@ -55,9 +56,9 @@ else
   place = n_leases > 0 and find(blob, print, at_leases, true)
   if place and place < at_unbooked then return {MAYBE_REPLAYED, now} end
   if n_filter > 0 then
-    local bits = unpack('<I4', print) % (8 * n_filter)
-    local byte = string.byte(blob, at_filter + floor(bits / 8))
-    if floor(byte / 2 ^ (bits % 8)) % 2 == 1 then return {MAYBE_REPLAYED, now} end
+    bit = unpack('<I4', print) % (8 * n_filter)
+    byte = string.byte(blob, at_filter + floor(bit / 8))
+    if floor(byte / 2 ^ (bit % 8)) % 2 == 1 then return {MAYBE_REPLAYED, now} end
   end
 end
 if sub(blob, HEADER_SIZE + 1, at_names - 1) ~= ARGV[5] then
@@ -79,18 +80,17 @@ end
 -- Open grants. What has expired gives its units back, where its policy says so.
 local live, mine, unconfirmed, gone, due, dead = 0, 0, false, false, false, false
 if n_leases > 0 then
-  local rows = {unpack('<' .. string.rep('I7I1I1I4', n_leases), blob, at_leases)}
-  for lease = 0, n_leases - 1 do
-    local expires, flags = rows[4 * lease + 1], rows[4 * lease + 3]
+  for at = at_leases, at_unbooked - 1, LEASE do
+    local expires, whose, flags = unpack('<I7I1I1', blob, at)
     if expires > now then
       live = live + 1
-      if rows[4 * lease + 2] == me then mine = mine + 1 end
+      if whose == me then mine = mine + 1 end
       unconfirmed = unconfirmed or flags % 2 == 1
     else
       dead = dead or flags % 2 == 1
       if flags % 4 >= RETURNS then
         gone = gone or {}
-        gone[sub(blob, at_leases + LEASE * lease + 9, at_leases + LEASE * lease + 12)] = true
+        gone[sub(blob, at + 9, at + 12)] = true
       end
       due = due or flags % 8 >= FROM_LOTS
     end
@@ -110,60 +110,60 @@ if n_unbooked > 0 then
   end
 end
 
--- What each window holds.
-local n_windows, n_limits, n_sources, c = p[1], p[2], p[3], 15
-local since, only, money, of, sums = {}, {}, {}, {}, {}
-for w = 1, n_windows do
-  since[w] = p[c] == 0 and now - p[c + 1] + 1 or p[c + 1]
-  only[w] = p[c + 2] == 1 and me or false
-  local count
-  if p[c + 3] == 1 then
-    money[w], count, c = names[p[c + 4]] or 255, p[c + 5], c + 6
-  else
-    count, c = p[c + 4], c + 5
-  end
-  if count > 0 then
-    local named = {}
-    for s = c, c + count - 1 do
-      local index = names[p[s]]
-      if index then named[index] = true end
-    end
-    of[w], c = named, c + count
-  end
-  sums[w] = 0
-end
-local stale_uses = 0
+-- What each window holds, of the usage that has not come back.
+local n_windows, n_limits, n_sources, c = p[1], p[2], p[3], 14
+local sums, rows, spends, stale_uses = {}, nil, nil, 0
 if n_windows > 0 and n_uses > 0 then
-  local rows, old = {unpack('<' .. string.rep('I7I1I1I3', n_uses), blob, at_uses)}, now - reach * 1000000
-  for u = 0, n_uses - 1 do
-    local at, source, whose, units = rows[4 * u + 1], rows[4 * u + 2], rows[4 * u + 3], rows[4 * u + 4]
-    if source >= 128 then source = source - 128 end
-    if at <= old and u == stale_uses then stale_uses = u + 1 end
-    if not gone or not gone[sub(blob, at_prints + 4 * u, at_prints + 4 * u + 3)] then
-      for w = 1, n_windows do
-        if at >= since[w] and not money[w] and (not of[w] or of[w][source]) and (not only[w] or only[w] == whose) then
-          sums[w] = sums[w] + units
-        end
-      end
-    end
+  rows = {unpack('<' .. string.rep('I7I1I1I3', n_uses), blob, at_uses)}  -- instant, source, whose, units
+  local old = now - reach * 1000000
+  while stale_uses < n_uses and rows[4 * stale_uses + 1] <= old do stale_uses = stale_uses + 1 end
+  for u = 0, gone and n_uses - 1 or -1 do
+    if gone[sub(blob, at_prints + 4 * u, at_prints + 4 * u + 3)] then rows[4 * u + 4] = 0 end
   end
 end
-for s = 0, n_spends - 1 do
-  local at, currency, whose, minor, grant = unpack('<I7I1I1I6c4', blob, at_spends + SPEND * s)
-  if not gone or not gone[grant] then
-    for w = 1, n_windows do
-      if at >= since[w] and money[w] == currency and (not only[w] or only[w] == whose) then
-        sums[w] = sums[w] + minor
+if n_spends > 0 then
+  spends = {unpack('<' .. string.rep('I7I1I1I6c4', n_spends), blob, at_spends)}  -- instant, currency, whose, minor, print
+  for row = 1, gone and 5 * n_spends or 0, 5 do
+    if gone[spends[row + 4]] then spends[row + 3] = 0 end
+  end
+end
+for w = 1, n_windows do
+  local since, only, sum = p[c] == 0 and now - p[c + 1] + 1 or p[c + 1], p[c + 2] == 1 and me, 0
+  if p[c + 3] == 1 then
+    local currency = names[p[c + 4]] or 255
+    for row = 1, 5 * n_spends, 5 do
+      if spends[row] >= since and spends[row + 1] == currency and (not only or only == spends[row + 2]) then
+        sum = sum + spends[row + 3]
+      end
+    end
+    c = c + 6 + p[c + 5]
+  else
+    -- Of which sources; their numbers say whether they are paid, too.
+    local count, named = p[c + 4], nil
+    c = c + 5
+    if count > 0 then
+      named = {}
+      for s = c, c + count - 1 do
+        local index = names[p[s]]
+        if index then named[index], named[index + 128] = true, true end
+      end
+      c = c + count
+    end
+    for row = 1, rows and 4 * n_uses or 0, 4 do
+      if rows[row] >= since and (not named or named[rows[row + 1]]) and (not only or only == rows[row + 2]) then
+        sum = sum + rows[row + 3]
       end
     end
   end
+  sums[w] = sum
 end
 
 -- The limits. A rate's state is a whole number of microseconds and a rest in parts of 1/limit: exact (GCRA). Those
 -- that count units are only noted: how many units are asked for is not known yet.
-local tats, rows_of, reads, taken, limits, passed = nil, {}, {}, {}, {}, p[11] == 0
+local limits, counted, passed, reads, taken, tats, rows_of = {}, {}, p[11] == 0
+if unbooked then reads, taken = {}, {} end
 if n_tats > 0 then
-  tats = {unpack('<' .. string.rep('I1I1I7I6I6', n_tats), blob, at_tats)}  -- name, whose, q, r, scale
+  tats, rows_of = {unpack('<' .. string.rep('I1I1I7I6I6', n_tats), blob, at_tats)}, {}  -- name, whose, q, r, scale
   for row = 1, 5 * n_tats, 5 do
     if tats[row + 2] >= now then rows_of[tats[row] * 256 + tats[row + 1]] = row end
   end
@@ -203,8 +203,9 @@ for l = 1, n_limits do
     c = c + 3
   elseif kind == 3 then
     if unbooked then reads[#reads + 1] = sums[p[c + 1]] end
-    c = c + 4  -- window, units, denies
+    if p[c + 4] == 0 then counted[#counted + 1] = c end
+    c = c + 5  -- window, units, denies, whether it guards sources only
   else
-    c = c + 2 + 3 * p[c + 1]  -- of {window, limit, currency}
+    c = c + 3 + 3 * p[c + 2]  -- whether it guards sources only, then {window, limit, currency}
   end
 end

@@ -1,24 +1,22 @@
--- Who pays. Most requests are paid for by their first source, an allowance that no limit guards.
-local gives, sources, total = nil, {}, 0
-local function source_at(at)
-  -- paid, window, units, weight, split, name, guards
-  local guards = {}
-  for g = 1, p[at + 6] do guards[g] = p[at + 6 + g] end
-  return {p[at] == 2, p[at + 1], p[at + 2], p[at + 3], p[at + 4] == 1, p[at + 5], guards}, at + 7 + #guards
-end
+-- Who pays: {name, 128 where it is paid, units} one after the other. Most requests are paid for by their first source,
+-- an allowance that no limit guards.
+local gives, total = nil, 0
 if unbooked then
   gives = {}
 elseif passed and n_sources > 0 and p[c] == 1 and p[c + 6] == 0 and sums[p[c + 1]] + p[c + 3] <= p[c + 2] then
-  sources[1] = source_at(c)
-  gives, total = {{1, p[c + 3]}}, p[c + 3]
-  for l = 1, n_limits do
-    local at = limits[l]
-    if p[at] == 3 and floor(p[12] / 2 ^ l) % 2 == 0 and sums[p[at + 1]] + total > p[at + 2] then passed = false end
-  end
+  total = p[c + 3]
+  gives = {p[c + 5], 0, total}
 elseif passed then
   -- Units come back to lots when what is due is written: only SQL can tell which source pays then.
   if due then return {DOUBTFUL, now} end
-  for s = 1, n_sources do sources[s], c = source_at(c) end
+  local sources = {}
+  for s = 1, n_sources do
+    -- paid, window, units, weight, split, name, guards
+    local guards = {}
+    for g = 1, p[c + 6] do guards[g] = p[c + 6 + g] end
+    sources[s] = {p[c] == 2, p[c + 1], p[c + 2], p[c + 3], p[c + 4] == 1, p[c + 5], guards}
+    c = c + 7 + #guards
+  end
 
   -- Lots that are alive, in burn order.
   local lots, available = {}, 0
@@ -40,7 +38,7 @@ elseif passed then
       cost[lot[4]] = (cost[lot[4]] or 0) - floor(-lot[3] * part / lot[2])
       units = units - part
     end
-    for cap = at + 2, at + 3 * p[at + 1] - 1, 3 do
+    for cap = at + 3, at + 3 * p[at + 2], 3 do
       local currency = names[p[cap + 2]] or 255
       local asked = cost[currency] or 0
       if asked > 0 and sums[p[cap]] + asked > p[cap + 1] then return false end
@@ -123,18 +121,20 @@ elseif passed then
     return parts
   end
 
-  gives = cover(1, 1, 1, p[5], {})
-  passed = gives ~= nil
-  for _, part in ipairs(gives or {}) do total = total + part[2] end
+  local parts = cover(1, 1, 1, p[5], {})
+  passed, gives = parts ~= nil, {}
+  for _, part in ipairs(parts or {}) do
+    local source = sources[part[1]]
+    gives[#gives + 1], gives[#gives + 2], gives[#gives + 3] = source[6], source[1] and 128 or 0, part[2]
+    total = total + part[2]
+  end
   for l = 1, n_limits do
-    if p[limits[l]] > 2 and floor(p[12] / 2 ^ l) % 2 == 0 then passed = passed and within(limits[l], total) end
+    if p[limits[l]] == 4 and p[limits[l] + 1] == 0 then passed = passed and within(limits[l], total) end
   end
 end
-if unbooked then
-  for l = 1, n_limits do
-    local at = limits[l]
-    if p[at] == 3 and floor(p[12] / 2 ^ l) % 2 == 0 and sums[p[at + 1]] > p[at + 2] then passed = false end
-  end
+-- Limits of units that are not some sources' alone. What is not noted in SQL takes none, and must find them unpassed.
+for l = 1, passed and #counted or 0 do
+  if sums[p[counted[l] + 1]] + total > p[counted[l] + 2] then passed = false end
 end
 
 if not passed then

@@ -43,9 +43,9 @@ if unbooked then
   for row = 1, #taken, 5 do
     taken[row] = number_of(taken[row])
     if taken[row + 1] == 255 then taken[row + 1] = me end  -- who asks has a number by now
-    rows_of[taken[row] * 256 + taken[row + 1]] = nil
+    if tats then rows_of[taken[row] * 256 + taken[row + 1]] = nil end
   end
-  for _, row in pairs(rows_of) do
+  for _, row in pairs(rows_of or {}) do
     for field = row, row + 4 do taken[#taken + 1] = tats[field] end
   end
   n_tats = #taken / 5
@@ -53,12 +53,11 @@ if unbooked then
 else
   lease = pack('<I7I1I1c4', now + UNCONFIRMED_LIVES, me, UNCONFIRMED + RETURNS, print)
   n_leases = n_leases + 1
-  for _, part in ipairs(gives) do
-    local source = sources[part[1]]
-    use = use .. pack('<I7I1I1I3', now, number_of(source[6]) + (source[1] and 128 or 0), me, part[2])
+  for g = 1, #gives, 3 do
+    use = use .. pack('<I7I1I1I3', now, number_of(gives[g]) + gives[g + 1], me, gives[g + 2])
     print_of = print_of .. print
+    n_uses = n_uses + 1
   end
-  n_uses = n_uses + #gives
 end
 -- From the facts on to the open grants, mostly as it was.
 local front
@@ -80,15 +79,20 @@ if n_names > NAMES_MOST or n_members > MEMBERS_MOST or n_tats > 255 or n_uses - 
   or n_leases > ROWS_MOST or n_unbooked > 65535 then
   return {DOUBTFUL, now}
 end
--- Of a key that has passed once SQL is asked again, whatever became of it: its grant may be there, and the news lost.
-at_filter = at_spends + SPEND * n_spends
-local filter = sub(blob, at_filter, at_filter + n_filter - 1)
-if not unbooked then filter = with_key(filter, print) end
 -- What asks without taking anything from SQL has its own time here; of any other its grant will tell.
 if unbooked then last = now end
+-- Of a key that has passed once SQL is asked again, whatever became of it: its grant may be there, and the news lost.
+at_filter = at_spends + SPEND * n_spends
+local flag, behind = '', at_filter  -- the byte with this key's bit, and where it ends
+if bit then
+  flag, behind = string.char(byte + 2 ^ (bit % 8)), at_filter + floor(bit / 8) + 1
+end
+-- An instant of its own clock spares the server to make one of the time to live, for its replicas.
+local by_server = ARGV[2] == ''
 redis.call('SET', KEYS[1], pack(HEADER, VERSION, book, seq, seen, told, last, reach, n_facts, n_names, n_members, n_tats, n_lots,
   n_leases, n_unbooked, n_uses - stale_uses, n_spends, n_filter, partial) .. front .. lease .. uses .. use
-  .. sub(blob, at_prints + 4 * stale_uses, at_spends - 1) .. print_of .. sub(blob, at_spends, at_filter - 1) .. filter
-  .. sub(blob, at_filter + n_filter), 'PX', ttl)
+  .. sub(blob, at_prints + 4 * stale_uses, at_spends - 1) .. print_of
+  .. sub(blob, at_spends, behind - 1 - #flag) .. flag .. sub(blob, behind),
+  by_server and 'PXAT' or 'PX', by_server and floor(now / 1000) + ttl or ttl)
 if not unbooked then return {PASSED, now} end
 return {PASSED, now, now + hold, reads, doubtful and 1 or 0}

@@ -13,6 +13,8 @@ from quota.prefilter.prints import MEMBER_BYTES, name_print
 HOUR_MS: Final = 3_600_000
 WEEK_MS: Final = 7 * 24 * HOUR_MS
 WHOLE_ACCOUNT: Final = b"*"
+SMALL: Final = 128
+"""Whole numbers below are a byte of their own."""
 NOT_ALL: Final = -1
 """Stands for the record before a grant's, where what is told of the grant is not all that was written."""
 
@@ -57,6 +59,8 @@ def encoded(value: Any) -> bytes:
         if len(value) > 2 * MEMBER_BYTES:
             raise ValueError("only fingerprints are sent")
         return struct.pack(">BB", 0xD9, len(value)) + value
+    if 0 <= value < SMALL:
+        return struct.pack(">B", value)
     return struct.pack(">Bq", 0xD3, value)
 
 

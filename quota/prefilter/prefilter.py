@@ -113,8 +113,7 @@ class Prefilter:
                 return AskSql("it is not a request that the policy file admits", helps=False)
             if question.program is None:
                 return AskSql("a policy is of a kind that Redis does not decide", helps=False)
-            form, data, *_ = question.program
-            told: list[Argument] = [facts.text, form, data, member]
+            told: list[Argument] = [facts.text, question.program.data, member]
             verdict, at, *rest = yield key, ["d", given_now, deadline, raw, *told]
             match verdict:
                 case Verdict.PASSED:

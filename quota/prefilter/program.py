@@ -6,11 +6,10 @@ What cannot be told in exact doubles, or is of a kind that the script does not k
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from math import prod
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from policies.instants import add_months, micros
 from policies.kinds.allowance import Allowance, DailyAllowance
@@ -26,6 +25,7 @@ from policies.rules import Ruleset
 from policies.state import UsageRead
 from policies.units import UNITS_MAX
 from policies.window import Window
+from quota.prefilter.messages import encoded
 from quota.prefilter.packing import UNITS_MOST
 from quota.prefilter.prints import name_print
 
@@ -41,12 +41,13 @@ WEEK: Final = 7 * 86_400_000_000
 HOUR: Final = 3_600_000_000
 KINDS: Final = (RateLimit, ConcurrencyLimit, UsageLimit, SpendLimit, Budget)
 SOURCES: Final = (DailyAllowance, Allowance, Credits)
+Value = int | bytes
+"""What a program is made of: whole numbers, and fingerprints of names."""
 
 
 class Program(NamedTuple):
     """What the script is given of a request. Valid for instants of `since` <= now < `until`, in microseconds."""
 
-    form: bytes
     data: bytes
     since: int
     until: int
@@ -54,23 +55,6 @@ class Program(NamedTuple):
     def holds(self, at_micros: int) -> bool:
         """Whether it is valid at an instant, in microseconds since 1970."""
         return self.since <= at_micros < self.until
-
-
-class _Numbers:
-    """Doubles and fingerprints, in the order in which the script reads them."""
-
-    def __init__(self) -> None:
-        self._forms: list[str] = []
-        self._values: list[Any] = []
-
-    def add(self, *values: float | bytes) -> None:
-        for value in values:
-            self._forms.append("4s" if isinstance(value, bytes) else "d")
-            self._values.append(value)
-
-    def packed(self) -> tuple[bytes, bytes]:
-        form = "<" + "".join(self._forms)
-        return form.replace("4s", "c4").encode(), struct.pack(form, *self._values)
 
 
 def compiled(
@@ -89,7 +73,7 @@ def compiled(
         return None
     asked = rules.asked(request, circumstances)
     windows = _Windows(now)
-    written = _Numbers()
+    written = list[Value]()
     for limit in limits:
         _write_limit(written, limit, asked, windows)
     place = {id(limit): index + 1 for index, limit in enumerate(limits)}
@@ -103,17 +87,23 @@ def compiled(
         any(source.paid for source in rules.sources) and not rules.operation.limits_only
     )
     fresh = CREDITS_FRESH if credits_matter else FRESH
-    head = _Numbers()
-    head.add(len(windows.all), len(limits), len(rules.sources), rules.operation.limits_only)
-    head.add(_paid_units(rules, request, circumstances), not request.consent)
-    head.add(fresh / timedelta(microseconds=1), keep, min(keep, WEEK) // 1000 + HOUR // 1000)
-    head.add(hold.micros, circumstances.frozen)
-    head.add(sum(2 ** place[id(limit)] for limit in limits if limit.is_guard))
-    head.add(windows.since, windows.until)
-    for window in windows.all:
-        head.add(*window)
-    (head_form, head_data), (form, data) = head.packed(), written.packed()
-    return Program(head_form + form[1:], head_data + data, windows.since, windows.until)
+    head = [
+        windows.count,
+        len(limits),
+        len(rules.sources),
+        rules.operation.limits_only,
+        _paid_units(rules, request, circumstances),
+        not request.consent,
+        fresh // timedelta(microseconds=1),
+        keep,
+        min(keep, WEEK) // 1000 + HOUR // 1000,
+        hold.micros,
+        circumstances.frozen,
+        windows.since,
+        windows.until,
+    ]
+    values = (*head, *windows.all, *written)
+    return Program(b"".join(map(encoded, values)), windows.since, windows.until)
 
 
 def _limits(rules: Ruleset, circumstances: Circumstances) -> tuple[Limit, ...] | None:
@@ -162,7 +152,8 @@ class _Windows:
 
     def __init__(self, now: datetime) -> None:
         self._now, self._places = now, dict[UsageRead, int]()
-        self.all: list[tuple[float | bytes, ...]] = []
+        self.all: list[Value] = []
+        """Whether it is of the calendar, its length or start, of a member only, in what, and of which sources."""
         self.exact, self.since, self.until = True, 0, EXACT
 
     def place(self, read: UsageRead, *, of_member: bool) -> int:
@@ -174,9 +165,14 @@ class _Windows:
         money = read.measure == "spend"
         sources = [name_print(source) for source in read.sources]
         measured = (1, name_print(read.currency or "")) if money else (0,)
-        self.all.append((kind, value, int(of_member), *measured, len(sources), *sources))
-        self._places[read] = len(self.all)
-        return len(self.all)
+        self.all += (kind, value, of_member, *measured, len(sources), *sources)
+        self._places[read] = len(self._places) + 1
+        return self._places[read]
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._places)
 
     def _bounds(self, window: Window) -> tuple[int, int, int, int]:
         now = self._now
@@ -192,23 +188,23 @@ class _Windows:
         return 0, micros(first) - micros(before), micros(first), micros(last)
 
 
-def _write_limit(written: _Numbers, limit: Limit, asked: Asked, windows: _Windows) -> None:
+def _write_limit(written: list[Value], limit: Limit, asked: Asked, windows: _Windows) -> None:
     match limit:
         case RateLimit():
             interval = divmod(limit.per.micros, limit.limit)
             burst = divmod((limit.burst or limit.limit) * limit.per.micros, limit.limit)
             scoped = limit.scope == "member"
-            written.add(1, name_print(limit.label), scoped, limit.limit, *interval, *burst)
+            written += (1, name_print(limit.label), scoped, limit.limit, *interval, *burst)
         case ConcurrencyLimit():
-            written.add(2, limit.scope == "member", limit.limit)
+            written += (2, limit.scope == "member", limit.limit)
         case UsageLimit():
             at = windows.place(limit.usage_read(asked), of_member=limit.scope == "member")
-            written.add(3, at, limit.units, limit.when_exhausted == "deny")
+            written += (3, at, limit.units, limit.when_exhausted == "deny", limit.is_guard)
         case SpendLimit():
             caps = list(_caps(limit, asked, windows))
-            written.add(4, len(caps))
+            written += (4, limit.is_guard, len(caps))
             for cap in caps:
-                written.add(*cap)
+                written += cap
         case _:
             raise TypeError(f"`{limit.kind}` is not known to the script")
 
@@ -222,7 +218,7 @@ def _caps(limit: SpendLimit, asked: Asked, windows: _Windows) -> Iterator[tuple[
 
 
 def _write_source(
-    written: _Numbers,
+    written: list[Value],
     source: Source,
     weight: int,
     guards: list[int],
@@ -232,6 +228,6 @@ def _write_source(
     name = name_print(source.label)
     if isinstance(source, (DailyAllowance, Allowance)):
         at = windows.place(source.usage_read(asked), of_member=source.scope == "member")
-        written.add(1, at, source.units, weight, source.split, name, len(guards), *guards)
+        written += (1, at, source.units, weight, source.split, name, len(guards), *guards)
     else:
-        written.add(2, 0, 0, weight, source.split, name, len(guards), *guards)
+        written += (2, 0, 0, weight, source.split, name, len(guards), *guards)

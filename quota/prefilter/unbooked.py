@@ -117,7 +117,7 @@ def unbooked_steps(
         program = question.program
         if program is None:
             return AskSql("a policy is of a kind that Redis does not decide", helps=False)
-        told: list[Argument] = [facts.text, program.form, program.data, member]
+        told: list[Argument] = [facts.text, program.data, member]
         verdict, at, *rest = yield key, ["d", given_now, deadline, raw + question.mark, *told]
         match verdict:
             case Verdict.PASSED:

@@ -60,7 +60,6 @@ def asked(server: Any, world: World) -> list[Any] | None:
             2**52,
             key_print(ACCOUNT, "new"),
             world.state.facts.text,
-            program.form,
             program.data,
             member_print(ACCOUNT, world.member),
         )
