@@ -307,6 +307,21 @@ def test_closing_fails_the_calls_under_way(redis_url: str):
         in_a_loop(closing, server.url)
 
 
+def test_closing_in_the_middle_of_many_calls_opens_nothing_for_the_rest(lone_redis: RedisAt):
+    async def closing(client: AsyncRedis) -> None:
+        await client.run(COUNT, KEY, [])
+        many = asyncio.create_task(client.run_many(COUNT, [(KEY, [])] * 500))
+        await a_turn()
+        await client.close()
+        replies = await many
+        assert len(replies) == 500
+        assert all(isinstance(each, RedisUnavailable) for each in replies[64:])
+
+    in_a_loop(closing, lone_redis.url)
+    while connections(lone_redis):  # it hears of the end a little later
+        pass
+
+
 def test_a_connection_lost_in_the_turn_of_a_call_has_not_sent_it(redis_url: str):
     async def lost(client: AsyncRedis) -> None:
         await client.run(COUNT, KEY, [])
