@@ -69,6 +69,8 @@ class News(Forkable):
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._ending = threading.Event()
+        self._held_back = False
         self._reporter.after_fork()
 
     def committed(self, saved: Mapping[int, tuple[int, int]], notes: Mapping[int, object]) -> None:
@@ -130,6 +132,7 @@ class News(Forkable):
             ScriptFailed: Redis refused what it was told: a mistake of ours.
         """
         with self._telling:
+            self._held_back = False
             is_away, failed = self._is_away(), None
             with self._guard:
                 events, self._events = self._events, []
@@ -157,6 +160,7 @@ class News(Forkable):
     def close(self) -> None:
         """Tell what waits, and stop. Does not wait for a thread that Redis or the database keeps from it."""
         self._closed = True
+        self._ending.set()
         self._wake.set()
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
@@ -177,6 +181,8 @@ class News(Forkable):
                 self.flush()
             except Exception:
                 log.exception("the news could not be told")
+            if self._held_back:  # not at each commit: it costs reads of SQL, or Redis a refusal
+                self._ending.wait(AGAIN_SECONDS)
 
     def _start(self) -> None:
         if self._closed or self.by_hand:
@@ -230,7 +236,9 @@ class News(Forkable):
                 failed = reply if isinstance(reply, ScriptFailed) else failed
                 if not isinstance(reply, Exception):
                     self.untold.heard(message.book_id, message.after)
-                elif isinstance(message.event, Erased):
+                    continue
+                self._held_back = True
+                if isinstance(message.event, Erased):
                     self._events.append(message.event)
                 elif message.book_id:
                     self._mark(message.book_id, message.after, Written(message.after, exact=False))
@@ -238,6 +246,7 @@ class News(Forkable):
 
     def _tell_again(self, events: Iterable[Event], written: Mapping[int, Written]) -> None:
         """Keep what has to be told: not the grants themselves, but that their books have gone on."""
+        self._held_back = True
         with self._guard:
             for event in events:
                 if isinstance(event, Made):

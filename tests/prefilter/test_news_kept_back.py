@@ -60,6 +60,26 @@ def test_while_redis_is_away_sql_is_not_asked_again_and_again_what_to_tell_it(aw
     assert len(away.front.news._written) == 5, "they are told when it is back"
 
 
+def test_what_cannot_be_told_is_not_tried_again_at_each_commit(away, monkeypatch):
+    monkeypatch.setattr(news_module, "AGAIN_SECONDS", 1000)
+    news = away.front.news
+    flush, flushed, flushes = news.flush, threading.Event(), []
+
+    def counted():
+        flush()
+        flushes.append(threading.current_thread())
+        flushed.set()
+
+    news.by_hand, news.flush = False, counted
+    away.admit(1)
+    assert flushed.wait(30)
+    for number in range(10):
+        away.admit(1, account=f"u{number}")
+    news.close()
+    assert not news._thread.is_alive(), "who closes does not wait for that"
+    assert flushes == [news._thread, threading.current_thread()]
+
+
 def test_after_it_was_away_redis_hears_of_all_that_was_written_meanwhile(world, redis_url):
     world.ask(3)
     world.learn()
