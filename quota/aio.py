@@ -121,6 +121,7 @@ class AsyncComptroller:
         self.sync: Final = sync
         self._redis: Final = None if sync._front is None else AsyncFront(sync._front)  # noqa: SLF001 - see above
         self._shared: Final = _Shared(sync, group_commit=group_commit)
+        self._is_closing = False
 
     @classmethod
     def open(
@@ -166,11 +167,18 @@ class AsyncComptroller:
 
     async def close(self) -> None:
         """Write what waits, and close our connections. The host's engine stays open."""
-        if self._redis is not None:
-            await self._redis.close()
-        if self._shared.group is not None:
-            await self.in_thread(self._shared.group.close)
-        await self.in_thread(self.sync.close)
+        if self._is_closing:
+            return
+        self._is_closing = True
+        try:
+            if self._redis is not None:
+                await self._redis.close()
+            if self._shared.group is not None:
+                await self.in_thread(self._shared.group.close)
+            await self.in_thread(self.sync.close)
+        except BaseException:
+            self._is_closing = False  # who was interrupted may close again
+            raise
         self._shared.threads.shutdown(wait=False)
 
     async def in_thread(self, work: Callable[[], T]) -> T:

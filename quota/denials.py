@@ -18,6 +18,7 @@ from sqlalchemy import bindparam, func, insert, select
 
 from billing.sql import Db, Row, Statement, insert_or_add
 from policies.errors import ComptrollerError
+from quota.background import started
 from quota.forks import Forkable
 from quota.grants import Denial
 from quota.stores.base import Store
@@ -113,10 +114,7 @@ class DenialLog(Forkable):
                 return
             self._waiting[key] = (first, denial.at, count + 1)
             if self._thread is None and not self._closed:
-                self._thread = threading.Thread(
-                    target=self._run, name="comptroller-denials", daemon=True
-                )
-                self._thread.start()
+                self._thread = started(self._run, "comptroller-denials")
 
     def flush(self) -> None:
         """Write what waits.
@@ -126,11 +124,11 @@ class DenialLog(Forkable):
         """
         with self._writing:
             with self._guard:
+                if not self._waiting:
+                    return  # what was lost is told with the next denials: it is dated as they are
                 self._batch = batch = self._waiting
                 lost = self._lost
                 self._waiting, self._lost = {}, 0
-            if not batch and not lost:
-                return
             try:
                 at = max(last_at for _, last_at, _ in batch.values())
                 with self._store.writing() as db:
@@ -151,11 +149,14 @@ class DenialLog(Forkable):
                     del waiting[key]
 
     def close(self) -> None:
-        """Write what waits, and stop the thread."""
+        """Write what waits, and stop the thread, unless a database that hangs keeps it from that."""
         self._closed = True
         self._wake.set()
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout=self._flush_seconds * 10)
+            if self._thread.is_alive():
+                log.error("not all denials were written: the database has not answered in time")
+                return
         with contextlib.suppress(ComptrollerError):
             self.flush()
 

@@ -30,7 +30,7 @@ from quota.prefilter.unbooked import (
     grant_of,
     unbooked_steps,
 )
-from quota.redis import RedisUnavailable, Script, ScriptFailed, SyncRedis
+from quota.redis import RedisUnavailable, Script, ScriptFailed, SyncRedis, opening
 from quota.redis.wire import Argument
 from quota.stores.base import Store
 
@@ -39,9 +39,6 @@ ResultT = TypeVar("ResultT")
 AWAY: Final = AskSql("Redis is away", helps=False)
 SECOND: Final = 1_000_000
 ERASED_AT_ONCE: Final = 1000
-TIMEOUT: Final = 100_000
-"""Microseconds within which Redis answers, or is not asked any more."""
-
 
 log: Final = logging.getLogger("comptroller.redis")
 
@@ -211,7 +208,7 @@ class Front:
         asked = deadline_micros(ask.not_after)
         if not self._server_time or not self._heard_at:
             return asked
-        return min(asked, micros(now) + self._ahead + TIMEOUT)
+        return min(asked, micros(now) + self._ahead + round(opening.TIMEOUT_SECONDS * SECOND))
 
 
 def limits_only(policy_set: PolicySet, ask: Ask) -> bool:

@@ -15,6 +15,7 @@ from typing import Final
 from sqlalchemy.pool import StaticPool
 
 from policies.errors import ComptrollerError
+from quota.background import started
 from quota.forks import Forkable
 from quota.prefilter.budgets import BudgetMemory
 from quota.prefilter.compiler import Compiler
@@ -68,6 +69,8 @@ class News(Forkable):
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._ending = threading.Event()
+        self._held_back = False
         self._reporter.after_fork()
 
     def committed(self, saved: Mapping[int, tuple[int, int]], notes: Mapping[int, object]) -> None:
@@ -129,31 +132,42 @@ class News(Forkable):
             ScriptFailed: Redis refused what it was told: a mistake of ours.
         """
         with self._telling:
+            self._held_back = False
+            is_away, failed = self._is_away(), None
             with self._guard:
                 events, self._events = self._events, []
-                written, self._written = self._written, {}
                 unknown, self._unknown = self._unknown, {}
+                if not is_away:
+                    written, self._written = self._written, {}
+            if is_away:
+                self._tell_again(events, {})
+                return
             try:
                 messages = self._reporter.messages(events)
                 messages += self._reporter.marks(written)
-                if not self._is_away():
-                    unknown |= dict.fromkeys(self._reporter.grown())
-                    messages += self._reporter.states(unknown)
-                self._send(messages)
+                unknown |= dict.fromkeys(self._reporter.grown())
+                messages += self._reporter.states(unknown)
+                failed = self._send(messages)
             except (RedisUnavailable, ComptrollerError) as error:
                 log.debug("not told: %s", error)
                 self._tell_again(events, written)
             except BaseException:
                 self._tell_again(events, written)
                 raise
+            if failed is not None:
+                raise failed
 
     def close(self) -> None:
-        """Tell what waits, and stop."""
+        """Tell what waits, and stop. Does not wait for a thread that Redis or the database keeps from it."""
         self._closed = True
+        self._ending.set()
         self._wake.set()
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(CLOSING_SECONDS)
+            if thread.is_alive():
+                log.error("not all news were told: what Redis does not hear of it asks for later")
+                return
         try:
             self.flush()
         except Exception:
@@ -167,6 +181,8 @@ class News(Forkable):
                 self.flush()
             except Exception:
                 log.exception("the news could not be told")
+            if self._held_back:  # not at each commit: it costs reads of SQL, or Redis a refusal
+                self._ending.wait(AGAIN_SECONDS)
 
     def _start(self) -> None:
         if self._closed or self.by_hand:
@@ -174,10 +190,7 @@ class News(Forkable):
         if self._thread is None:
             with self._guard:
                 if self._thread is None:
-                    self._thread = threading.Thread(
-                        target=self._run, name="comptroller-news", daemon=True
-                    )
-                    self._thread.start()
+                    self._thread = started(self._run, "comptroller-news")
         self._wake.set()
 
     def _moment(self) -> Moment | None:
@@ -195,35 +208,45 @@ class News(Forkable):
     def _mark(self, book_id: int, before: int, written: Written) -> None:
         known = self._written.get(book_id)
         if known is None and len(self._written) >= WAITING_MOST:
-            self.untold.dropped()
+            self.untold.dropped(book_id)
             return
         self._written[book_id] = written if known is None else known.and_then(written)
         self.untold.expect(book_id, before, written.after)
 
     def _is_away(self) -> bool:
-        states = self._redis.states.values()
-        return bool(states) and all(state == "open" for state in states)
+        """Whether nobody is there to be told. Then nothing is read in SQL, which has enough to do."""
+        states = set(self._redis.states.values())
+        if not states or "closed" in states:
+            return False
+        try:
+            self._redis.command("PING")
+        except RedisUnavailable:
+            return True
+        except ScriptFailed:
+            return False  # it answers, in its way
+        return False
 
-    def _send(self, messages: list[Message]) -> None:
-        """Send messages, and note which books Redis has heard of."""
+    def _send(self, messages: list[Message]) -> ScriptFailed | None:
+        """Send messages, and note which books Redis has heard of. Returns why it refused some, if it did."""
         calls = [(message.key, message.timed()) for message in messages]
         replies = self._redis.run_many(self._script, calls) if calls else []
         failed: ScriptFailed | None = None
         with self._guard:
             for message, reply in zip(messages, replies, strict=True):
-                if isinstance(reply, ScriptFailed):
-                    failed = reply
-                elif not isinstance(reply, Exception):
+                failed = reply if isinstance(reply, ScriptFailed) else failed
+                if not isinstance(reply, Exception):
                     self.untold.heard(message.book_id, message.after)
-                elif isinstance(message.event, Erased):
+                    continue
+                self._held_back = True
+                if isinstance(message.event, Erased):
                     self._events.append(message.event)
                 elif message.book_id:
                     self._mark(message.book_id, message.after, Written(message.after, exact=False))
-        if failed is not None:
-            raise failed
+        return failed
 
     def _tell_again(self, events: Iterable[Event], written: Mapping[int, Written]) -> None:
         """Keep what has to be told: not the grants themselves, but that their books have gone on."""
+        self._held_back = True
         with self._guard:
             for event in events:
                 if isinstance(event, Made):

@@ -146,7 +146,7 @@ class Prefilter:
         if len(self._facts) >= FACTS_MOST:
             # The oldest half goes: what is asked for again is learnt again, by one more command.
             for old in list(self._facts)[: FACTS_MOST // 2]:
-                del self._facts[old]
+                self._facts.pop(old, None)  # another thread may be at it too
         facts = self._facts[account] = Facts.read(text.decode())
         return facts
 

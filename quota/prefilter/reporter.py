@@ -59,6 +59,7 @@ class Reporter:
         self._names: dict[int, str] = {}
         self._large: dict[str, float] = {}
         self._singly: dict[int, int] = {}
+        self._grown: set[int] = set()
         self._guard = threading.Lock()
 
     def moment(self) -> Moment:
@@ -73,6 +74,7 @@ class Reporter:
         """Forget an account's name."""
         with self._guard:
             self._names = {book: name for book, name in self._names.items() if name != account}
+            self._grown &= self._names.keys()
             self._large.pop(account, None)
 
     def messages(self, events: Iterable[Event]) -> list[Message]:
@@ -89,15 +91,17 @@ class Reporter:
             return []
         given, lifetime = self.moment().given, self._lifetime()
         reaches = {book_id: one.after for book_id, one in written.items()}
-        unread = [book for book, one in written.items() if book not in self._names or not one.exact]
+        # What is learnt of one book may drive out what was known of another.
+        names = {book_id: self._names[book_id] for book_id in written if book_id in self._names}
+        unread = [book for book, one in written.items() if book not in names or not one.exact]
         if unread:
             with self._store.reading() as db:
                 for book_id in unread:
-                    name, reaches[book_id] = db.row(_BOOK, book_id=book_id) or ("", 0)
-                    self._learn_name(book_id, name)
+                    names[book_id], reaches[book_id] = db.row(_BOOK, book_id=book_id) or ("", 0)
+                    self._learn_name(book_id, names[book_id])
         return [
             Message(
-                self.keys.of(self._names.get(book_id, "")),
+                self.keys.of(names[book_id]),
                 ["s", given, lifetime, book_id, reaches[book_id]],
                 book_id,
                 one.after,
@@ -123,6 +127,7 @@ class Reporter:
             for account in accounts:
                 state = account_state(db, account, compiler.lookback, now)
                 self._singly.pop(state.book_id, None)
+                self._grown.discard(state.book_id)
                 blob, key = packed(state), self.keys.of(account)
                 if blob is None:
                     self._note_large(account)
@@ -135,11 +140,7 @@ class Reporter:
 
     def grown(self) -> list[str]:
         """Return the accounts of which so many grants were told singly that their filters of keys have filled up."""
-        return [
-            self._names[book_id]
-            for book_id, count in self._singly.items()
-            if count >= SINGLY_MOST and book_id in self._names
-        ]
+        return [self._names[book_id] for book_id in self._grown if book_id in self._names]
 
     def _message(self, event: Event) -> Message:
         lifetime = self._lifetime()
@@ -147,7 +148,9 @@ class Reporter:
             note, moment = event.note, event.moment
             book_id = note.granted.book.id
             self._learn_name(book_id, note.account)
-            self._singly[book_id] = self._singly.get(book_id, 0) + 1
+            count = self._singly[book_id] = self._singly.get(book_id, 0) + 1
+            if count >= SINGLY_MOST:
+                self._grown.add(book_id)
             told = grant_message(note.print, note.member, note.granted, event.before, event.after)
             return Message(
                 self.keys.of(note.account),
@@ -167,6 +170,7 @@ class Reporter:
             if len(self._names) >= NAMES_MOST:
                 self._names.clear()
                 self._singly.clear()
+                self._grown.clear()
             self._names[book_id] = name
 
     def _note_large(self, account: str) -> None:

@@ -49,8 +49,10 @@ class Untold:
             for book in list(self._heard)[: REMEMBERED_MOST // 2]:
                 self._floor = self._heard.pop(book)
 
-    def dropped(self) -> None:
-        """Something will not be told, of whatever book."""
+    def dropped(self, book_id: int) -> None:
+        """What was written to a book will not be told: for a while nothing is believed, of whatever book."""
+        self._waiting.pop(book_id, None)
+        self._opened.discard(book_id)
         self._blind_until = monotonic_seconds() + BLIND_SECONDS
 
     def has(self, book_id: int, epoch: int) -> bool:

@@ -50,6 +50,7 @@ class AsyncNode:
         self._pipe: Pipe | None = None  # the one for new calls
         self._pipes: set[Pipe] = set()  # and those that wait for a last reply
         self._opening: asyncio.Task[Pipe | RedisUnavailable] | None = None
+        self._closed = False
 
     async def ask(self, packed: bytes, *, asking: bool = False) -> Any:
         """Send one command and return its reply, an error reply that is no failure included.
@@ -82,7 +83,8 @@ class AsyncNode:
             return error
 
     async def close(self) -> None:
-        """Close the connection, and return when it is closed."""
+        """Close the connection, and return when it is closed. Later calls raise RedisUnavailable."""
+        self._closed = True
         if self._opening is not None:
             self._opening.cancel()
             await asyncio.wait([self._opening])
@@ -99,6 +101,8 @@ class AsyncNode:
 
     async def _opened(self) -> Pipe:
         """Return a connection that one task opens for all that need it."""
+        if self._closed:
+            raise closed()
         if self._opening is None:
             self._opening = self._loop.create_task(self._open())
             self._opening.add_done_callback(self._note_opened)

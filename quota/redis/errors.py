@@ -17,14 +17,18 @@ import hiredis
 _ASK_SQL: Final = frozenset(
     """
     LOADING CLUSTERDOWN READONLY TRYAGAIN BUSY OOM MASTERDOWN MISCONF NOREPLICAS
-    NOAUTH WRONGPASS NOPERM UNKILLABLE
+    NOAUTH WRONGPASS NOPERM DENIED UNKILLABLE
     """.split()
 )
 _REDIRECTIONS: Final = frozenset({"MOVED", "ASK"})
 # After these, the next connection may reach another server than this one: a name that now points
 # to the new primary, or a password that was changed. (Without a place, Redis closes it anyway.)
-_RECONNECT: Final = frozenset({"READONLY", "MASTERDOWN", "NOAUTH"})
+_RECONNECT: Final = frozenset({"READONLY", "MASTERDOWN", "NOAUTH", "DENIED"})
 _NO_PLACE: Final = "ERR max number of clients"
+# What a stranger is told instead of NOAUTH where the command has more than ten parts, or a long one.
+_STRANGER: Final = "ERR Protocol error: unauthenticated"
+# NOPERM, of a command within the script.
+_FORBIDDEN: Final = "ERR ACL failure in script"
 _KILLED: Final = re.compile(r"ERR .*\bSCRIPT KILL\b")
 # Redis before 7 wraps the code of a command that fails inside a script.
 _WRAPPED: Final = re.compile(r"ERR Error running script.*: -([A-Z]+) ", re.DOTALL)
@@ -56,12 +60,14 @@ def code_of(reply: hiredis.ReplyError) -> str:
 def is_failure(reply: hiredis.ReplyError) -> bool:
     """Whether an error reply means that Redis cannot serve us now."""
     text = str(reply)
-    return code_of(reply) in _ASK_SQL or text.startswith(_NO_PLACE) or bool(_KILLED.match(text))
+    if code_of(reply) in _ASK_SQL or text.startswith((_NO_PLACE, _STRANGER, _FORBIDDEN)):
+        return True
+    return bool(_KILLED.match(text))
 
 
 def calls_for_reconnect(reply: hiredis.ReplyError) -> bool:
     """Whether the next command should go over a new connection."""
-    return code_of(reply) in _RECONNECT or str(reply).startswith(_NO_PLACE)
+    return code_of(reply) in _RECONNECT or str(reply).startswith((_NO_PLACE, _STRANGER))
 
 
 def result(reply: Any) -> Any:
@@ -80,6 +86,8 @@ def as_exception(reply: hiredis.ReplyError) -> RedisUnavailable | ScriptFailed:
     """Return what to raise for an error reply."""
     if code_of(reply) in _REDIRECTIONS:  # a client of a Cluster follows them
         return RedisUnavailable("this redis is a node of a cluster: write `redis+cluster://...`")
+    if code_of(reply) == "NOAUTH" or str(reply).startswith(_STRANGER):
+        return RedisUnavailable(f"redis wants a login, which its URL does not give: {reply}")
     if is_failure(reply):
         return RedisUnavailable(f"redis cannot serve this now: {reply}")
     return ScriptFailed(f"redis refused our command: {reply}")
@@ -95,7 +103,7 @@ def is_unknown_script(reply: Any) -> bool:
     return isinstance(reply, hiredis.ReplyError) and code_of(reply) == "NOSCRIPT"
 
 
-def is_refusal(error: OSError) -> bool:
+def is_refusal(error: Exception) -> bool:
     """Whether nobody listens at an address: one attempt is proof."""
     return isinstance(error, (ConnectionRefusedError, FileNotFoundError))
 

@@ -24,6 +24,7 @@ class SyncRedis:
         self._target = target
         self._timeout = timeout_seconds
         self._clock = clock
+        self._closed = False
         self._first = self._new_node(target.addresses[0])
 
     def run(self, script: Script, key: bytes, args: Sequence[Argument]) -> Any:
@@ -68,6 +69,7 @@ class SyncRedis:
 
     def close(self) -> None:
         """Close all connections. Later calls raise RedisUnavailable."""
+        self._closed = True
         for node in self._every_node():
             node.close()
 

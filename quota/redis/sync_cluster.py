@@ -9,7 +9,7 @@ from typing import Any
 from redis.crc import key_slot
 
 from quota.redis import wire
-from quota.redis.errors import RedisUnavailable, result
+from quota.redis.errors import RedisUnavailable, closed, result
 from quota.redis.forks import start_anew_in_children
 from quota.redis.sync_client import SyncRedis
 from quota.redis.sync_node import Node
@@ -100,6 +100,8 @@ class SyncCluster(SyncRedis):
 
     def _owner(self, key: bytes | None) -> Address:
         """Return the node that serves a key, the first known one where there is no key."""
+        if self._closed:
+            raise closed()
         if not self._topology.is_known:
             self._find_nodes()
         if key is None:
@@ -122,7 +124,8 @@ class SyncCluster(SyncRedis):
 
     def _refresh(self, *, best: Address | None = None, avoid: Address | None = None) -> None:
         """Ask for the map again, unless that was done just now or another thread is at it."""
-        if self._topology.is_due(self._clock()) and self._refreshing.acquire(blocking=False):
+        due = not self._closed and self._topology.is_due(self._clock())
+        if due and self._refreshing.acquire(blocking=False):
             try:
                 self._learn(best=best, avoid=avoid)
             finally:
@@ -154,8 +157,11 @@ class SyncCluster(SyncRedis):
         node = self._nodes.get(address)
         if node is None:
             with self._adding:
+                if self._closed:
+                    raise closed()
                 node = self._nodes.setdefault(address, self._new_node(address))
         return node
 
     def _every_node(self) -> list[Node]:
-        return list(self._nodes.values())
+        with self._adding:
+            return list(self._nodes.values())

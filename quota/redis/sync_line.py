@@ -32,6 +32,7 @@ class Line:
 
         Raises:
             OSError: nobody is there, or not within `timeout_seconds`.
+            hiredis.ProtocolError: what is there is no Redis.
             RedisUnavailable: Redis refuses the login or the database.
         """
         self._timeout = timeout_seconds
@@ -128,8 +129,10 @@ def _first_that_answers(address: Address, timeout_seconds: float) -> socket.sock
     for host in others:
         try:
             return socket.create_connection((host, address.port), timeout_seconds)
-        except ConnectionError:
-            continue  # `localhost` is ::1 too, where few servers listen
+        except TimeoutError:
+            raise  # there is no time left for the others
+        except OSError:
+            continue  # `localhost` is ::1 too, where few servers listen, or which the machine does not have
     return socket.create_connection((last, address.port), timeout_seconds)
 
 

@@ -165,7 +165,7 @@ class Node:
             line.close()
         try:
             return Line(self._target, self.address, self._timeout)
-        except OSError as error:
+        except (OSError, hiredis.ProtocolError) as error:
             self._free.put(None)
             self.breaker.failed(refused=is_refusal(error))
             why = reason(error, self._timeout)

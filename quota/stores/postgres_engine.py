@@ -29,6 +29,14 @@ IDLE_SECONDS: Final = 60
 """A process that hangs within a transaction lets go of its account after this, because the server ends it."""
 
 CONNECT_SECONDS: Final = 10
+VANISHED: Final = {
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "2",
+    "tcp_user_timeout": "20000",
+}
+"""A server that is no longer there sends no timeouts. The kernel gives it up after 20 s: its own usual is hours."""
+
 PREPARED_MAX: Final = 300
 """Statements that a connection keeps prepared: all that we have, and those that a policy file's windows make."""
 
@@ -80,6 +88,7 @@ def _arguments(url: URL, lock_seconds: float) -> dict[str, Any]:
         "connect_timeout": url.query.get("connect_timeout", str(CONNECT_SECONDS)),
         "application_name": url.query.get("application_name", "comptroller"),
         "autocommit": True,
+        **{name: url.query.get(name, usual) for name, usual in VANISHED.items()},
     }
 
 

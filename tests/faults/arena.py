@@ -10,14 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
-from policies.policy_set import PolicySet
 from quota import Comptroller
 from tests.databases import migrate
 from tests.faults.clock import Board, SharedClock
 from tests.faults.journal import Entry
 from tests.faults.load import Crew
 from tests.faults.outcomes import Outcome
-from tests.faults.plan import LIMITS, POLICIES
+from tests.faults.plan import LIMITS, policies
 from tests.faults.worker import Settings
 from tests.servers import Cluster, Postgres, Redis
 from tests.servers.proxy import Proxy
@@ -48,6 +47,8 @@ class Arena:
     asked: list[Entry] = field(default_factory=list)
     """What the conductor has asked itself."""
     wrong: list[str] = field(default_factory=list)
+    budget: bool = False
+    """Whether grants are charged to a budget."""
     is_cold: bool = False
     """Whether Redis has forgotten everything since the last look."""
 
@@ -88,7 +89,8 @@ class Arena:
     def opened(self, *, redis: bool) -> Comptroller:
         """Open the books by the direct way, with Redis in front or without."""
         url = self.redis_url if redis else None
-        return Comptroller.open(PolicySet.parse(POLICIES), self.database, url, self.clock, "check")
+        rules = policies(budget=self.budget)
+        return Comptroller.open(rules, self.database, url, self.clock, "check")
 
     def entries(self) -> list[Entry]:
         return [*self.crew.entries(), *self.asked]
@@ -105,7 +107,12 @@ def redis_key(account: str) -> str:
 
 @contextmanager
 def an_arena(
-    folder: Path, *, seed: int, database: Literal["sqlite", "postgresql"], cluster: bool = False
+    folder: Path,
+    *,
+    seed: int,
+    database: Literal["sqlite", "postgresql"],
+    cluster: bool = False,
+    budget: bool = False,
 ) -> Iterator[Arena]:
     """Start everything, and end it for sure."""
     with ExitStack() as ending:
@@ -128,7 +135,7 @@ def an_arena(
         clock = SharedClock(board)
         clock.set(START)
         rng = random.Random(f"{seed}/conductor")
-        arena = Arena(seed, folder, board, clock, rng, direct, servers=servers)
+        arena = Arena(seed, folder, board, clock, rng, direct, servers=servers, budget=budget)
         arena.crew = Crew(_settings(arena), board)
         ending.callback(arena.crew.end)
         yield arena
@@ -143,7 +150,15 @@ def _settings(arena: Arena) -> list[Settings]:
         names = tuple(f"w{number}{'abc'[lane]}" for lane in range(lanes))
         url = database.url if database else arena.database
         settings = Settings(
-            arena.seed, str(arena.folder), url, redis.url, names, slot, number + 1, awaited
+            arena.seed,
+            str(arena.folder),
+            url,
+            redis.url,
+            names,
+            slot,
+            number + 1,
+            awaited,
+            arena.budget,
         )
         found.append(settings)
         slot += lanes

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -64,6 +65,8 @@ class Granted:
     operation: str
     ended: Ended | None
     late_units: int
+    cost: int
+    """Its estimated GPU cost, in micro-dollars."""
 
     @property
     def id(self) -> str:
@@ -79,6 +82,8 @@ class Books:
     balances: tuple[Balance, ...]
     held: frozenset[tuple[int, int]]
     """(book, grant) of every hold."""
+    budgets: Mapping[int, int]
+    """By the start of a budget's day, in microseconds since 1970: what was charged on it, in micro-dollars."""
 
     @property
     def by_key(self) -> dict[tuple[str, str], Granted]:
@@ -87,19 +92,25 @@ class Books:
 
 def read_books(database: str) -> Books:
     """Read a database, in one snapshot. Nobody may be in the middle of forgetting an account."""
-    lines, ends, late, grants, balances, held = _read(
+    lines, ends, late, grants, balances, held, days, blocks = _read(
         database,
         "SELECT book_id, seq, kind, grant_no, source, lot_no, units, lot_units, counts_at"
         " FROM {line} ORDER BY book_id, seq, idx",
         "SELECT book_id, grant_no, seq, status, units_charged FROM {ending}",
         "SELECT book_id, grant_no, units_charged FROM {late_ending}",
-        "SELECT n.name, g.book_id, g.number, g.seq, g.at, e.value, g.allocations, g.operation"
+        "SELECT n.name, g.book_id, g.number, g.seq, g.at, e.value, g.allocations, g.operation,"
+        " g.gpu_cost_micro_usd"
         " FROM {grant} g JOIN {account_name} n ON n.book_id = g.book_id"
         " JOIN {erasable} e ON e.book_id = g.book_id AND e.hash = g.key_hash"
         " ORDER BY g.book_id, g.seq",
         "SELECT book_id, lot_no, units_in, units_used, units_gone, units_held FROM {lot_balance}",
         "SELECT book_id, grant_no FROM {hold}",
+        "SELECT starts_at, spent_micro_usd FROM {budget_day}",
+        "SELECT starts_at, spent_micro_usd FROM {budget_block}",
     )
+    charged: Counter[int] = Counter()
+    for starts_at, spent in (*days, *blocks):
+        charged[_micros(starts_at)] += spent
     ended = {(book, grant): Ended(*end) for book, grant, *end in ends}
     charged_late = {(book, grant): units for book, grant, units in late}
     return Books(
@@ -115,12 +126,14 @@ def read_books(database: str) -> Books:
                 operation,
                 ended.get((book, number)),
                 charged_late.get((book, number), 0),
+                cost,
             )
-            for name, book, number, seq, at, key, parts, operation in grants
+            for name, book, number, seq, at, key, parts, operation, cost in grants
         ),
         tuple(Line._make([*line, at and _micros(at)]) for *line, at in lines),
         tuple(Balance(*balance) for balance in balances),
         frozenset((book, grant) for book, grant in held),
+        charged,
     )
 
 

@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
+from typing import Final
 
 from tests.faults.books import Books, Granted, Line
 from tests.faults.clock import MICROSECOND
 from tests.faults.journal import Answer, Entry
-from tests.faults.plan import LIMITS, Limits, Window
+from tests.faults.plan import CAP_MICRO_USD, LIMITS, Limits, Window
+
+DAY: Final = 86_400_000_000
 
 
 def all_wrong(books: Books, told: Iterable[Entry]) -> list[str]:
@@ -23,6 +26,7 @@ def all_wrong(books: Books, told: Iterable[Entry]) -> list[str]:
         *no_window_was_passed(books),
         *every_unit_is_accounted_for(books),
         *every_lot_adds_up(books),
+        *every_budget_adds_up(books),
         *what_was_acknowledged_is_there(books, entries),
         *nothing_is_there_unasked(books, entries),
         *nobody_saw_anything_but_our_errors(entries),
@@ -128,6 +132,16 @@ def every_lot_adds_up(books: Books) -> Iterator[str]:
             yield f"lot {lot}: used {used[lot]}, held {held[lot]}, but its balance says {each}"
         if each.came != used[lot] + each.gone + held[lot] + available[lot] or available[lot] < 0:
             yield f"lot {lot}: {available[lot]} available do not add up with {each}"
+
+
+def every_budget_adds_up(books: Books) -> Iterator[str]:
+    """On each day was charged, outside of blocks and in those that are left, what grants of that day cost; no more."""
+    for start, charged in books.budgets.items():
+        estimated = sum(grant.cost for grant in books.grants if start <= grant.at < start + DAY)
+        if charged != estimated:
+            yield f"budget: {charged} was charged on the day from {start}, and grants cost {estimated}"
+        if charged > CAP_MICRO_USD:
+            yield f"budget: {charged} of {CAP_MICRO_USD} was charged on the day from {start}"
 
 
 # --- what callers were told ---------------------------------------------------------------------

@@ -15,6 +15,8 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
+from policies.policy_set import PolicySet
+
 POLICIES: Final = """
 schema: 1
 currency: usd
@@ -50,6 +52,17 @@ on_release:
   failed: {units: return, ours: true, grace: 1h}
   moderated: {units: charge}
 """
+
+BUDGET: Final = """
+budgets: {all: {usd_per_day: 1000}}
+"""
+"""More than can be spent: it is there to be charged by each grant, from blocks that are leased while all goes wrong."""
+CAP_MICRO_USD: Final = 1000 * 1_000_000
+
+
+def policies(*, budget: bool) -> PolicySet:
+    """Return the policies, with a budget that all grants are charged to or without."""
+    return PolicySet.parse(POLICIES + BUDGET if budget else POLICIES)
 
 
 class Window(NamedTuple):
@@ -117,11 +130,10 @@ def pack_of(reference: str) -> str:
 
 
 class Plan:
-    """What one lane does. `hosted`: it has a host's sessions, whose transactions it commits and rolls back."""
+    """What one lane does."""
 
-    def __init__(self, seed: int, lane: str, *, hosted: bool) -> None:
+    def __init__(self, seed: int, lane: str) -> None:
         self.seed, self.lane = seed, lane
-        self._mix = {kind: weight for kind, weight in MIX.items() if hosted or kind in _UNHOSTED}
         self._drawn = lru_cache(maxsize=256)(self._draw)
 
     def operation(self, number: int) -> Operation:
@@ -145,7 +157,7 @@ class Plan:
 
     def _draw(self, number: int) -> Operation:
         rng = random.Random(f"{self.seed}/{self.lane}/{number}")
-        (kind,) = rng.choices(list(self._mix), list(self._mix.values()))
+        (kind,) = rng.choices(list(MIX), list(MIX.values()))
         account = rng.choice(("free", "free", "paid", "paid", "paid", "fast", "fast"))
         shared = rng.random() < 0.2 and kind in ("admit", "buy", "give", "replay")
         # Lanes come by a shared key at about the same time.
@@ -155,9 +167,6 @@ class Plan:
         if kind == "ping":
             return Operation(kind, "probe", f"ping-{key}")
         return Operation(kind, account, key, shared)
-
-
-_UNHOSTED: Final = frozenset(MIX) - {"commit", "rollback"}
 
 
 def _refund(bought: Operation) -> Operation:

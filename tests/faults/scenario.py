@@ -48,13 +48,16 @@ def survive(
     faults: Sequence[Iterable[str]],
     must: Iterable[Outcome],
     cluster: bool = False,
+    budget: bool = False,
 ) -> None:
     """Run a scenario: `faults`, one of each list at once; `must`: outcomes that it fails without.
+
+    `budget`: each grant is charged to one. Then Redis denies little: what budgets have spent it does not know.
 
     Raises:
         AssertionError: something was wrong, or an outcome was never reached.
     """
-    with an_arena(folder, seed=SEED, database=database, cluster=cluster) as arena:
+    with an_arena(folder, seed=SEED, database=database, cluster=cluster, budget=budget) as arena:
         wanted, lists = list(must), [list(each) for each in faults]
         for each in lists:
             arena.rng.shuffle(each)
@@ -105,7 +108,10 @@ def _look(arena: Arena) -> None:
         _nobody_stays_denied(arena, plain, fronted)
         _replays_bring_the_first_grant(arena, (plain, fronted))
         arena.wrong.extend(str(each) for each in plain.verify())
-    arena.wrong.extend(all_wrong(read_books(arena.database), arena.entries()))
+    books = read_books(arena.database)
+    arena.wrong.extend(all_wrong(books, arena.entries()))
+    if arena.budget != any(books.budgets.values()):
+        arena.wrong.append(f"budgets: {books.budgets} was charged")
 
 
 def _is_warm(arena: Arena) -> bool:

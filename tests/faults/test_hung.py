@@ -5,8 +5,11 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pytest
+
 from policies.policy_set import PolicySet
 from quota import Comptroller
+from quota.redis import opening
 from quota.redis.breaker import FAILURES, FIRST_WAIT_SECONDS
 from quota.testing import FakeClock
 from tests.faults import test_cluster, test_postgres, test_redis, test_sqlite
@@ -34,7 +37,10 @@ def granted_while_it_hangs(
     return silent, took
 
 
-def test_a_hung_redis_costs_at_most_five_timeouts_and_a_probe_now_and_then(tmp_path: Path):
+def test_a_hung_redis_costs_at_most_five_timeouts_and_a_probe_now_and_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(opening, "TIMEOUT_SECONDS", 0.1)  # as users have it
     policies = PolicySet.parse(POLICIES)
     with Redis() as redis, Proxy(redis.url) as proxy:
         database = f"sqlite:///{tmp_path}/books.db"

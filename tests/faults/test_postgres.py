@@ -30,4 +30,5 @@ def test_guarantee_once_replies_of_postgresql_are_lost_after_it_has_committed(tm
         database="postgresql",
         faults=[DATABASE_WAY],
         must=LOST,
+        budget=True,
     )

@@ -15,25 +15,25 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, NullPool, create_engine
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import Session
 
 from policies.errors import StoreUnavailable
-from policies.policy_set import PolicySet
 from quota import AsyncComptroller, Comptroller, Grant
 from quota.prefilter.front import Front
 from quota.redis import Script
 from tests.faults.clock import DOOMED, Board, SharedClock
 from tests.faults.lanes import Call, Hosted, Lane
-from tests.faults.plan import POLICIES, Plan
+from tests.faults.plan import Plan, policies
 from tests.servers.process import READY_SECONDS, until
 
 
@@ -50,6 +50,7 @@ class Settings:
     number: int
     """From 1 on."""
     awaited: bool = False
+    budget: bool = False
 
     def text(self) -> str:
         return json.dumps(asdict(self))
@@ -81,16 +82,17 @@ class Worker:
         self.told = counted(self.comptroller._front)
         self.awaited = AsyncComptroller(self.comptroller) if settings.awaited else None
         self.host = _host(settings.database)
+        self.awaited_host = _awaited_host(settings.database)
         self.lanes = [self._lane(place, name) for place, name in enumerate(settings.lanes)]
 
     def _opened(self) -> Comptroller:
-        clock, policies = SharedClock(self.board), PolicySet.parse(POLICIES)
+        clock, rules = SharedClock(self.board), policies(budget=self.settings.budget)
         opened: list[Comptroller] = []
 
         def is_open() -> bool:
             with suppress(StoreUnavailable):  # it may be down when a worker is started again
                 database, redis = self.settings.database, self.settings.redis
-                opened.append(Comptroller.open(policies, database, redis, clock, "check"))
+                opened.append(Comptroller.open(rules, database, redis, clock, "check"))
             return bool(opened)
 
         until("the database does not come back", READY_SECONDS, is_open)
@@ -100,7 +102,7 @@ class Worker:
         def done(number: int) -> None:
             self.board[self.settings.first_slot + place] = number
 
-        plan = Plan(self.settings.seed, name, hosted=not self.settings.awaited)
+        plan = Plan(self.settings.seed, name)
         path = Path(self.settings.folder) / f"{name}.jsonl"
         return Lane(name, plan, path, self._is_open, done)
 
@@ -133,7 +135,8 @@ class Worker:
     async def _drive_awaited(self, lane: Lane, target: int) -> None:
         for call in lane.calls(target):
             try:
-                answer = await call.on(self.awaited)
+                hosted = call.hosted is not None
+                answer = await (self._hosted_awaited(call) if hosted else call.on(self.awaited))
             except Exception as error:  # noqa: BLE001 - the same
                 answer = error
             self._perhaps_die(call, answer)
@@ -160,6 +163,20 @@ class Worker:
                 return Hosted(answer, "rolled back" if call.hosted == "rollback" else "lost")
             return Hosted(answer, "committed")
 
+    async def _hosted_awaited(self, call: Call) -> Any:
+        """Do the same in a host's AsyncSession."""
+        assert self.awaited is not None
+        async with _awaited_session(self.awaited_host) as session:
+            answer = await self.awaited.admit(**call.kwargs, session=session)
+            try:
+                if call.hosted == "rollback":
+                    await session.rollback()
+                    return Hosted(answer, "rolled back")
+                await session.commit()
+            except DBAPIError:
+                return Hosted(answer, "rolled back" if call.hosted == "rollback" else "lost")
+            return Hosted(answer, "committed")
+
     def report(self, target: int) -> None:
         print(json.dumps({"reached": target, "told": self.told}), flush=True)
 
@@ -180,6 +197,25 @@ def _session(engine: Engine) -> Iterator[Session]:
             session.invalidate()
 
 
+@asynccontextmanager
+async def _awaited_session(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
+    session = AsyncSession(engine)
+    try:
+        yield session
+    finally:
+        try:
+            await session.close()
+        except DBAPIError:
+            await session.invalidate()
+
+
+def _awaited_host(database: str) -> AsyncEngine:
+    if database.startswith("postgresql:"):
+        return create_async_engine(database.replace(":", "+psycopg:", 1), poolclass=NullPool)
+    url = database.replace(":", "+aiosqlite:", 1)
+    return create_async_engine(url, poolclass=NullPool, connect_args={"timeout": 10})
+
+
 def _host(database: str) -> Engine:
     if database.startswith("postgresql:"):
         return create_engine(database.replace(":", "+psycopg:", 1), poolclass=NullPool)
@@ -197,6 +233,7 @@ async def work_awaited(worker: Worker) -> None:
     while line := await loop.run_in_executor(None, sys.stdin.readline):
         await worker.run_awaited(int(line))
         worker.report(int(line))
+    await worker.awaited_host.dispose()
     await worker.awaited.close()
 
 

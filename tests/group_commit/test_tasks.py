@@ -181,6 +181,18 @@ def test_calls_that_wait_are_answered_before_the_books_are_closed(database):
     found(database, asyncio.run(story()))
 
 
+@pytest.mark.parametrize("group_commit", [True, False])
+def test_closing_twice_does_no_harm(database, redis_url, group_commit):
+    async def story():
+        async with opened(database, redis=redis_url, group_commit=group_commit) as comptroller:
+            await asyncio.gather(*(ask(comptroller, f"u{n}", "k") for n in range(4)))
+            await asyncio.gather(comptroller.close(), comptroller.close())
+        await comptroller.close()
+        comptroller.sync.close()
+
+    asyncio.run(story())
+
+
 def test_several_event_loops_share_one_comptroller(database):
     comptroller = opened(database)
     answers = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -13,9 +15,13 @@ from quota.methods.retried import TRIES, retried
 from quota.stores.base import Undone
 from tests.hosts.host import on_driver
 from tests.postgres.conftest import opened, wait_until_somebody_waits
+from tests.world import START
 
 SOON = "?options=-c%20deadlock_timeout%3D200"
-"""Whoever looks for a deadlock first is the one that is undone."""
+LATE = "?options=-c%20deadlock_timeout%3D60000"
+"""Who has waited for so many milliseconds looks once for a deadlock, and is undone where there is one by then. So who
+is to be undone must be the last to begin to wait, and the other one must not look before.
+"""
 
 
 def buy(comptroller, account, **more):
@@ -23,26 +29,38 @@ def buy(comptroller, account, **more):
     return comptroller.record_purchase(account, pack="ten", reference="same", **more)
 
 
-def test_a_transaction_of_ours_that_is_undone_is_made_again(database, host, outside):
-    with opened(database + SOON) as comptroller, ThreadPoolExecutor(1) as thread:
+def test_a_transaction_of_ours_that_is_undone_is_made_again(database, outside):
+    engine = create_engine(on_driver(database, "psycopg") + LATE)
+    is_locked, asked = threading.Event(), itertools.count(1)
+
+    def clock():
+        # Ours asks a second time under the lock of its account, and goes on when the host waits for that.
+        if threading.current_thread() is not threading.main_thread() and next(asked) == 2:
+            is_locked.set()
+            wait_until_somebody_waits(outside)
+        return START
+
+    with opened(database + SOON, clock=clock) as comptroller, ThreadPoolExecutor(1) as thread:
         for account in "ab":
             comptroller.set_plan(account, "pro")
-        with Session(host) as session:
+        with Session(engine) as session:
             buy(comptroller, "b", session=session)
             ours = thread.submit(buy, comptroller, "a")
-            wait_until_somebody_waits(outside)
+            assert is_locked.wait(30)
             assert comptroller.admit(account="a", operation="clip", key="k", session=session)
             session.commit()
         with pytest.raises(
             IdempotencyConflict
         ):  # not busy: made again, it found what the host has bought
             ours.result(30)
+        assert next(asked) > 3, "it was made once"
         assert comptroller.verify() == []
+    engine.dispose()
 
 
 def test_a_transaction_of_the_hosts_is_the_hosts_to_make_again(database, outside):
     engine = create_engine(on_driver(database, "psycopg") + SOON)
-    with opened(database) as comptroller, ThreadPoolExecutor(1) as thread:
+    with opened(database + LATE) as comptroller, ThreadPoolExecutor(1) as thread:
         for account in "ab":
             comptroller.set_plan(account, "pro")
         with Session(engine) as session:

@@ -150,7 +150,7 @@ def test_a_connection_to_what_has_become_a_standby_is_not_used_again(database, o
 
 
 def test_a_statement_that_takes_too_long_is_given_up(database, outside):
-    patient = f"{database}?options=-c%20statement_timeout%3D100"
+    patient = f"{database}?options=-c%20statement_timeout%3D1000"
     with opened(patient) as comptroller:
         outside.execute("BEGIN")
         outside.execute("LOCK TABLE comptroller.book IN ACCESS EXCLUSIVE MODE")

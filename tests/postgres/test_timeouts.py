@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from contextlib import closing
 from typing import Any
 
@@ -30,6 +32,23 @@ def timeouts(session) -> tuple[str, str]:
 def test_our_own_connections_wait_for_nothing_for_ever(world):
     with closing(world.comptroller._db.engine.raw_connection()) as connection:
         assert settings(connection.cursor()) == ["10s", "1min", "1min"]
+
+
+def test_a_server_that_has_vanished_is_given_up(world, database):
+    """One that is there and hangs sends its timeouts itself; of one that is not, the kernel must tell."""
+
+    def patience(url: str) -> tuple[int, ...]:
+        with opened(url) as comptroller, closing(comptroller._db.engine.raw_connection()) as one:
+            number = os.dup(one.driver_connection.fileno())
+            with socket.socket(fileno=number) as way:
+                names = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+                assert way.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+                values = (*names, socket.TCP_USER_TIMEOUT)
+                return tuple(way.getsockopt(socket.IPPROTO_TCP, each) for each in values)
+
+    assert patience(database) == (10, 5, 2, 20_000)
+    own = "keepalives_idle=60&keepalives_interval=7&keepalives_count=9&tcp_user_timeout=90000"
+    assert patience(f"{database}?{own}") == (60, 7, 9, 90_000)
 
 
 def test_what_the_url_says_wins(database):

@@ -133,3 +133,25 @@ def test_closing_twice_does_no_harm(denied):
     denied.comptroller._denials.close()
     denied.comptroller._denials.close()
     assert written(denied) == [("u", "allowance_exhausted", 1)]
+
+
+def test_losses_are_counted_also_where_all_that_waited_was_forgotten(denied):
+    log = denied.comptroller._denials
+    log._waiting_max = 1
+    a_denial(denied)
+    denied.deny(31, account="ann")
+    assert log._lost == 1
+    log.forget("u")
+    log.flush()
+    a_denial(denied)
+    log.flush()
+    assert denied.rows("SELECT sum(lost) FROM comptroller_denial_loss") == [(1,)]
+
+
+def test_closing_does_not_wait_for_ever_for_a_database_that_hangs(denied, caplog):
+    log = denied.comptroller._denials
+    log._flush_seconds = 0.005
+    with log._writing:
+        a_denial(denied)
+        log.close()
+    assert "not all denials were written" in caplog.text

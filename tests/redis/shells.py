@@ -15,8 +15,8 @@ ECHO = Script.of("return {KEYS[1], unpack(ARGV)}")
 BROKEN = Script.of("return 1 + {}")
 # For tests that are not about time: this machine may be busy.
 PATIENT = 10.0
-# For tests in which no reply comes.
-SHORT = 0.3
+# For tests in which no reply comes. What is answered all the same has to be answered within it.
+SHORT = 0.5
 
 
 @types.coroutine

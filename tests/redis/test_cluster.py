@@ -113,6 +113,21 @@ def test_a_node_named_as_a_single_server_is_told(
         client.run(COUNT, elsewhere)
 
 
+def test_after_closing_every_call_says_so_and_opens_nothing(cluster_url: str):
+    for calls in (0, 1):
+        client = open_sync(cluster_url, timeout_seconds=PATIENT)
+        for _ in range(calls):
+            client.run(COUNT, KEYS[0], [])
+        client.close()
+        known = set(client.states)
+        for key in KEYS:
+            with pytest.raises(RedisUnavailable, match="closed"):
+                client.run(COUNT, key, [])
+            (reply,) = client.run_many(COUNT, [(key, [])])
+            assert isinstance(reply, RedisUnavailable)
+        assert set(client.states) == known
+
+
 # --- slots that move ----------------------------------------------------------------------------
 
 

@@ -11,6 +11,8 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -45,7 +47,7 @@ def test_a_lost_reply_leaves_the_outcome_unknown_and_is_not_asked_for_again(
     client = connect(proxy.url, SHORT)
     assert client.run(COUNT, KEY) == 1
     proxy.drop_replies()
-    assert unavailable(client, unknown=True, match="nothing within 0.3 seconds") < GENEROUS
+    assert unavailable(client, unknown=True, match="nothing within 0.5 seconds") < GENEROUS
     # It was counted, once: a client that retries would have counted it again.
     assert client.run(COUNT, KEY) == 3
 
@@ -85,7 +87,7 @@ def test_a_late_reply_is_nobody_elses(connect: Connect, proxy: Proxy):
     client = connect(proxy.url, SHORT)
     client.run(ECHO, KEY)
     late = time.monotonic() + 3 * SHORT
-    proxy.next(Fault(delay_seconds=2 * SHORT))
+    proxy.next(Fault(delay_seconds=2 * SHORT))  # a reply that is there when we look is in time
     with pytest.raises(RedisUnavailable):
         client.run(ECHO, KEY, ["late"])
     answered = 0
@@ -127,15 +129,31 @@ def a_server_that(answers: Callable[[socket.socket], None]) -> Iterator[int]:
         thread.join()
 
 
-def test_a_server_that_does_not_speak_as_redis_does_is_unavailable(connect: Connect):
+@pytest.mark.parametrize("login", ["", ":password@"])
+def test_a_server_that_does_not_speak_as_redis_does_is_unavailable(connect: Connect, login):
     def answers(one: socket.socket) -> None:
         one.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         one.recv(1024)
 
     with a_server_that(answers) as port:
-        client = connect(f"redis://127.0.0.1:{port}")
-        unavailable(client, unknown=True)
+        client = connect(f"redis://{login}127.0.0.1:{port}")
+        unavailable(client, unknown=not login)
         client.close()
+
+
+def test_a_name_with_several_addresses_is_tried_at_each(
+    connect: Connect, redis_url: str, monkeypatch: pytest.MonkeyPatch
+):
+    """As `localhost` where there is no IPv6: its first address cannot even be asked."""
+    where, resolved = urlsplit(redis_url), socket.getaddrinfo
+
+    def two(host: str, *more: object, **named: object) -> list[Any]:
+        places = ("255.255.255.255", "127.0.0.1") if host == "two.test" else (host,)
+        return [each for place in places for each in resolved(place, *more, **named)]  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "getaddrinfo", two)
+    client = connect(f"redis://two.test:{where.port}{where.path}")
+    assert client.run(COUNT, KEY) == 1
 
 
 def test_a_reply_that_trickles_in_is_late_all_the_same(connect: Connect):
@@ -242,11 +260,12 @@ def test_a_server_that_lets_in_and_then_says_nothing_opens_it_all_the_same(
 
 def test_replies_that_all_come_too_late_open_it(connect: Connect, proxy: Proxy, clock: Clock):
     client = connect(proxy.url, 0.1, clock=clock)
-    until(lambda: failure_of(client) is None)
-    proxy.delay_replies(0.15)
+    until(lambda: works_after_waiting(client, clock))
+    # So late that a client which the machine has kept waiting meanwhile does not find both at once.
+    proxy.delay_replies(10 * 0.1)
     for _ in range(10):
         assert failure_of(client)
     assert client.states() == {"open"}
     proxy.heal()
-    late = time.monotonic() + 0.5
+    late = time.monotonic() + 12 * 0.1
     until(lambda: works_after_waiting(client, clock) and time.monotonic() > late)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -102,7 +103,15 @@ def is_a_replica_without_its_primary(server: RedisAt) -> None:
     server.run("REPLICAOF", "127.0.0.1", 1)
 
 
+def cannot_save(server: RedisAt) -> None:
+    server.run("CONFIG", "SET", "save", "3600 1")
+    (Path(server.run("CONFIG", "GET", "dir")["dir"]) / "dump.rdb").mkdir()
+    server.run("BGSAVE")
+    until(lambda: server.run("INFO", "persistence")["rdb_last_bgsave_status"] == "err")
+
+
 def lifted(server: RedisAt) -> None:
+    server.run("CONFIG", "SET", "save", "")
     server.run("REPLICAOF", "NO", "ONE")
     server.run("CONFIG", "SET", "min-replicas-to-write", 0)
     server.run("CONFIG", "SET", "replica-serve-stale-data", "yes")
@@ -114,6 +123,7 @@ def lifted(server: RedisAt) -> None:
     [
         (refuses_writes_without_replicas, "NOREPLICAS"),
         (is_full, "OOM"),
+        (cannot_save, "MISCONF"),
         (is_a_replica, "READONLY"),
         (is_a_replica_without_its_primary, "MASTERDOWN"),
     ],

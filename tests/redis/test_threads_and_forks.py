@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import pytest
 
-from quota.redis import RedisUnavailable, Script, open_async, open_sync
+from quota.redis import RedisUnavailable, Script, SyncRedis, open_async, open_sync
 from quota.redis.sync_node import CONNECTIONS
 from tests.redis.shells import COUNT, ECHO, PATIENT, SHORT, Shell, opened
 from tests.servers import RedisAt
@@ -112,14 +112,17 @@ def test_an_interrupted_call_leaves_no_reply_to_the_next(lone_redis: RedisAt):
     def interrupt(*_: object) -> None:
         raise Interrupted
 
+    def call_and_be_interrupted(client: SyncRedis) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0.02)
+        client.run(Script.of("for i = 1, 5e5 do redis.sha1hex('x') end return 'late'"), KEY, [])
+
     client = open_sync(lone_redis.url, timeout_seconds=PATIENT)
     client.run(ECHO, KEY, ["own"])
     client.run(Script.of("return 1"), KEY, [])
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.02)
         with pytest.raises(Interrupted):
-            client.run(Script.of("for i = 1, 5e5 do redis.sha1hex('x') end return 'late'"), KEY, [])
+            call_and_be_interrupted(client)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

@@ -94,6 +94,7 @@ def guarded() -> Iterator[Redis]:
     with Redis(settings={"unixsocket": "redis.sock"}) as server:
         server.run("ACL", "SETUSER", "engine", "on", f">{SECRET}", "~*", "&*", "+@all")
         server.run("ACL", "SETUSER", "reader", "on", ">pw", "~*", "+@read", "+@connection")
+        server.run("ACL", "SETUSER", "shy", "on", ">pw", "~*", "+@all", "-incr")
         server.run("CONFIG", "SET", "requirepass", SECRET)
         yield server
 
@@ -138,6 +139,23 @@ def test_no_login_and_no_permission_mean_that_sql_is_asked(connect: Connect, gua
         connect(f"redis://127.0.0.1:{guarded.port}").run(COUNT, b"{a}")
     with pytest.raises(RedisUnavailable, match="NOPERM"):
         connect(f"redis://reader:pw@127.0.0.1:{guarded.port}").run(COUNT, b"{a}")
+
+
+def test_no_login_opens_the_breaker_however_long_the_command(connect: Connect, guarded: Redis):
+    """To a command of more than ten parts by a stranger, Redis answers as if it were none, and hangs up."""
+    client = connect(f"redis://127.0.0.1:{guarded.port}")
+    for _ in range(5):
+        with pytest.raises(RedisUnavailable, match="login"):
+            client.run(COUNT, b"{a}", list(range(12)))
+    assert client.states() == {"open"}
+
+
+def test_no_permission_for_what_the_script_does_means_that_sql_is_asked(
+    connect: Connect, guarded: Redis
+):
+    client = connect(f"redis://shy:pw@127.0.0.1:{guarded.port}")
+    with pytest.raises(RedisUnavailable, match="no permissions to run the 'incr' command"):
+        client.run(COUNT, b"{a}")
 
 
 def test_a_database_that_is_not_there_is_told(connect: Connect, guarded: Redis):

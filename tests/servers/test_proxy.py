@@ -14,7 +14,7 @@ import redis
 from tests.servers import RedisAt
 from tests.servers.proxy import Exchange, Fault, Proxy
 
-SILENCE_SECONDS = 0.2
+SILENCE_SECONDS = 0.5
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ def test_a_killed_redis_comes_back_empty_on_its_port():
 def test_a_paused_redis_answers_once_it_is_resumed():
     with (
         Redis() as server,
-        closing(redis.Redis.from_url(server.url, socket_timeout=0.2, retry=None)) as client,
+        closing(redis.Redis.from_url(server.url, socket_timeout=1, retry=None)) as client,
     ):
         server.pause()
         with pytest.raises(redis.TimeoutError):
