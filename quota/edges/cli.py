@@ -6,7 +6,6 @@ down. An error is one line on stderr that says what and where; a policy file's a
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Annotated, Any, Final
 
@@ -29,7 +28,7 @@ from quota.edges import (
     cli_replay,
     cli_stripe,
 )
-from quota.edges.common import BAD_INPUT, DONE, FOUND, SERVICE_DOWN
+from quota.edges.common import BAD_INPUT, DONE, FOUND, SERVICE_DOWN, fall_silent
 from quota.version import ENGINE
 
 INTERRUPTED: Final = 130
@@ -85,7 +84,8 @@ def run(arguments: list[str]) -> int:
     try:
         code = app(args=arguments, prog_name="comptroller", standalone_mode=False)
         sys.stdout.flush()
-        return code if isinstance(code, int) else DONE
+        # Typer turns Ctrl-C into this code, without a word.
+        return _told("interrupted" if code == INTERRUPTED else "", code or DONE)
     except PolicyError as error:
         return _told("\n".join(error.problems), BAD_INPUT)
     except (StoreUnavailable, AccountBusy, PaymentUnavailable) as error:
@@ -93,8 +93,13 @@ def run(arguments: list[str]) -> int:
     except ComptrollerError as error:
         return _told(_line(error), getattr(error, "exit_code", BAD_INPUT))
     except BrokenPipeError:
-        # Whoever read our output has seen enough. Python must not complain about it at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        fall_silent()
+        return DONE
+    except SystemExit as error:
+        # So leave the printers of help texts where nobody reads on.
+        if not isinstance(error.__context__, BrokenPipeError):
+            raise
+        fall_silent()
         return DONE
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""

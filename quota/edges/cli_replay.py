@@ -16,7 +16,15 @@ from policies.errors import InvalidRequest
 from policies.policy_set import PolicySet
 from policies.words import dollars, money
 from quota.edges import show_account
-from quota.edges.common import POLICIES_DEFAULT, REDIS_VARIABLE, console, escaped
+from quota.edges.common import (
+    POLICIES_DEFAULT,
+    REDIS_VARIABLE,
+    console,
+    escaped,
+    print_table,
+    several,
+    write,
+)
 from quota.replay import Totals
 from quota.replay import replay as run_replay
 from quota.traces import read_trace
@@ -118,7 +126,7 @@ def replay(
 def _write(totals: Totals, out: str) -> None:
     text = json.dumps(totals.as_dict(), indent=1, ensure_ascii=False) + "\n"
     if out == STDIO:
-        sys.stdout.write(text)
+        write(text)
     else:
         Path(out).write_text(text, encoding="utf-8")
 
@@ -176,14 +184,14 @@ def _progress(size: int, tell: Callable[[], int]) -> Iterator[Callable[[int], No
 
 def _show(totals: Totals, policy_set: PolicySet) -> None:
     out = console()
-    rows = show_account.table("", "", "", right=("",))
+    rows = show_account.table("what", "how many", "of it", right=("how many",))
     rows.show_header = False
     denied = ", ".join(f"{n:,} {why}" for why, n in totals.denied_by_reason.most_common())
     ended = (
         f"{totals.settled:,} settled, {totals.released:,} released, {totals.expired:,} expired, "
         f"{totals.open:,} open"
     )
-    rows.add_row("requests", f"{totals.requests:,}", f"{len(totals.accounts):,} accounts")
+    rows.add_row("requests", f"{totals.requests:,}", several(len(totals.accounts), "account"))
     rows.add_row("granted", f"[green]{totals.granted:,}[/green]", ended)
     rows.add_row("denied", f"[red]{totals.denied:,}[/red]", escaped(denied))
     if totals.invalid:
@@ -205,5 +213,5 @@ def _show(totals: Totals, policy_set: PolicySet) -> None:
             counts = (each.requests, each.granted, each.denied, each.units)
             top.add_row(escaped(name), *(f"{count:,}" for count in counts), cost)
         show_account.heading("those who asked most")
-        out.print(top)
+        print_table(top)
     out.print(f"\n[dim]policy version {totals.policy_version}[/dim]")
