@@ -243,9 +243,9 @@ def _database(database: str, policies: str) -> tuple[list[tuple[str, str, str]],
 
 
 def _redis(state: str) -> tuple[str, str, str]:
-    if state.startswith("away"):
-        return WARNING, "redis", f"{state}: SQL decides everything meanwhile"
-    return OK, "redis", state
+    if state in ("up", "not configured"):
+        return OK, "redis", state
+    return WARNING, "redis", f"{state}: SQL decides everything meanwhile"
 
 
 def _standing(budget: Standing) -> str:

@@ -6,7 +6,7 @@ import io
 import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, Annotated, Literal
 
@@ -14,6 +14,7 @@ import typer
 
 from policies.errors import InvalidRequest
 from policies.policy_set import PolicySet
+from policies.suggest import one_line
 from policies.words import dollars, money
 from quota.edges import show_account
 from quota.edges.common import (
@@ -106,6 +107,8 @@ def replay(
     policy_set = PolicySet.load(policies)
     if out not in (None, STDIO):
         _writable(Path(str(out)))
+    if redis is not None:
+        _warn_if_away(redis)
     with _lines(trace) as (lines, tell, size), _progress(size, tell) as progress:
         totals = run_replay(
             read_trace(lines, form, policy_set, name=trace),
@@ -121,6 +124,23 @@ def replay(
         _write(totals, out)
     if out != STDIO:
         _show(totals, policy_set)
+
+
+def _warn_if_away(redis: str) -> None:
+    """Say on stderr where Redis does not answer: the totals are the same, and whoever named it should know.
+
+    Raises:
+        InvalidRequest: the URL cannot be read.
+    """
+    from quota.redis import open_sync
+    from quota.redis.errors import RedisUnavailable, ScriptFailed
+
+    with closing(open_sync(redis)) as client:
+        try:
+            client.command("PING")
+        except (RedisUnavailable, ScriptFailed) as error:
+            said = f"{one_line(str(error))}: SQL decides everything meanwhile"
+            console(stderr=True).print(escaped(said), soft_wrap=True)
 
 
 def _write(totals: Totals, out: str) -> None:
