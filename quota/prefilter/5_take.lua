@@ -83,13 +83,16 @@ end
 if unbooked then last = now end
 -- Of a key that has passed once SQL is asked again, whatever became of it: its grant may be there, and the news lost.
 at_filter = at_spends + SPEND * n_spends
-local byte_of, at_rest_of = '', at_filter
+local flag, behind = '', at_filter  -- the byte with this key's bit, and where it ends
 if bit then
-  byte_of, at_rest_of = string.char(byte + 2 ^ (bit % 8)), at_filter + floor(bit / 8) + 1
+  flag, behind = string.char(byte + 2 ^ (bit % 8)), at_filter + floor(bit / 8) + 1
 end
+-- An instant of its own clock spares the server to make one of the time to live, for its replicas.
+local by_server = ARGV[2] == ''
 redis.call('SET', KEYS[1], pack(HEADER, VERSION, book, seq, seen, told, last, reach, n_facts, n_names, n_members, n_tats, n_lots,
   n_leases, n_unbooked, n_uses - stale_uses, n_spends, n_filter, partial) .. front .. lease .. uses .. use
   .. sub(blob, at_prints + 4 * stale_uses, at_spends - 1) .. print_of
-  .. sub(blob, at_spends, at_rest_of - 1 - #byte_of) .. byte_of .. sub(blob, at_rest_of), 'PX', ttl)
+  .. sub(blob, at_spends, behind - 1 - #flag) .. flag .. sub(blob, behind),
+  by_server and 'PXAT' or 'PX', by_server and floor(now / 1000) + ttl or ttl)
 if not unbooked then return {PASSED, now} end
 return {PASSED, now, now + hold, reads, doubtful and 1 or 0}
