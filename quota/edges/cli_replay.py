@@ -41,6 +41,15 @@ Out = Annotated[
     str | None,
     typer.Option("--json", metavar="FILE", help="Write the totals here as JSON; - is stdout."),
 ]
+Redis = Annotated[
+    str | None,
+    typer.Option(
+        "--redis",
+        envvar=REDIS_VARIABLE,
+        metavar="URL",
+        help="Put Redis in front: redis://... or redis+cluster://... Nothing is left there.",
+    ),
+]
 SkipInvalid = Annotated[
     bool,
     typer.Option("--skip-invalid", help="Count rows that are no requests instead of stopping."),
@@ -84,15 +93,7 @@ def replay(
             help="Keep the books here; no grants yet. The default is a temporary database.",
         ),
     ] = None,
-    redis: Annotated[
-        str | None,
-        typer.Option(
-            "--redis",
-            envvar=REDIS_VARIABLE,
-            metavar="URL",
-            help="Put Redis in front: redis://... or redis+cluster://... Nothing is left there.",
-        ),
-    ] = None,
+    redis: Redis = None,
     out: Out = None,
     skip_invalid: SkipInvalid = False,
 ) -> None:
