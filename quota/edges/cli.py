@@ -102,8 +102,8 @@ def run(arguments: list[str]) -> int:
         fall_silent()
         return DONE
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        return _told(f"{where}{(error.strerror or str(error)).lower()}", BAD_INPUT)
+        where = error.filename or "comptroller"
+        return _told(f"{where}: {(error.strerror or str(error)).lower()}", BAD_INPUT)
     except (KeyboardInterrupt, typer.Abort):
         return _told("interrupted", INTERRUPTED)
     except Exception as error:

@@ -134,7 +134,11 @@ class QuestionMethods(LeasedMethods, TopUpMethods):
             return load_denials(db, account, start, end, most)
 
     def tags(self, account: str) -> dict[str, str]:
-        """Return an account's tags."""
+        """Return an account's tags.
+
+        Raises:
+            InvalidRequest: the account's name is none.
+        """
         with self._db.reading() as db:
             book = read_book(db, name(account, "account"))
             return {} if book is None else accounts.tags_of(db, book.id)
