@@ -38,8 +38,8 @@ app = typer.Typer(
     help="Quota and billing policy engine for generative-AI backends: how much is allowed, out of "
     "what, at what GPU cost.",
     epilog="Try `comptroller demo` first. COMPTROLLER_DATABASE and COMPTROLLER_POLICIES take the "
-    "place of --database and --policies. Exit codes: 0 done, 1 errors found, 2 bad input, 3 a "
-    "service is down.",
+    "place of --database and --policies; COMPTROLLER_REDIS names the Redis in front, if there is one. "
+    "Exit codes: 0 done, 1 errors found, 2 bad input, 3 a service is down.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",

@@ -139,12 +139,13 @@ def around(
 
 
 def finding_text(finding: Mapping[str, Any], *, is_budget: bool = False) -> str:
-    """Say in words what one policy found. A budget counts GPU cost in micro-dollars."""
+    """Say in words what one policy found on the way to a denial, which took nothing. A budget counts micro-dollars."""
     spelled = dollars if is_budget else str
     limit = "without limit" if finding["limit"] is None else f"of {spelled(finding['limit'])}"
     numbers = f"{spelled(finding['used'])} {limit} used, {spelled(finding['asked'])} asked"
     why = f": {finding['reason']}" if finding["reason"] else ""
-    return f"{finding['policy']} {finding['outcome'].replace('_', ' ')} ({numbers}){why}"
+    outcome = "would give" if finding["outcome"] == "gave" else finding["outcome"].replace("_", " ")
+    return f"{finding['policy']} {outcome} ({numbers}){why}"
 
 
 def _denied(each: DenialRecord) -> str:
