@@ -6,7 +6,9 @@ down. An error is one line on stderr that says what and where; a policy file's a
 
 from __future__ import annotations
 
+import os
 import sys
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
@@ -76,6 +78,11 @@ def _root(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line, and exit with its code."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # Whoever started us has closed it. What is opened next would take its number.
+            nowhere = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115 - to the end
+            setattr(sys, name, nowhere)
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 

@@ -22,6 +22,7 @@ from quota.edges.common import (
     console,
     escaped,
     print_json,
+    print_table,
     say,
     write,
 )
@@ -193,7 +194,7 @@ def _show(found: Explanation) -> None:
     for plan in found.plans:
         out.print()
         out.print(f"[bold]plan {escaped(plan.plan)}[/bold]  paid use: {plan.paid_use}")
-        out.print(_plan_table(plan))
+        print_table(_plan_table(plan))
         for limit in plan.limits:
             named = f" (guards {', '.join(limit.sources)})" if limit.sources else ""
             out.print(f"  limit {escaped(limit.name)}: {escaped(limit.allows + named)}")

@@ -56,6 +56,19 @@ def test_whoever_reads_no_further_still_gets_the_exit_code_of_what_was_found(cli
     assert read_no_further("audit", "verify", "--json") == (1, "")
 
 
+def without_streams(*arguments: str) -> int:
+    """Run a command as some supervisors do: with stdin, stdout and stderr closed."""
+    shell = ["sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *PROGRAM, *arguments]
+    return subprocess.run(shell, check=False).returncode
+
+
+def test_a_command_needs_no_stdin_stdout_or_stderr(cli, product):
+    assert without_streams("sweep") == 0
+    assert cli("sweep", "--json").json == {"records": 0}, "it was written"
+    assert without_streams("report", "--by", "wat") == 2
+    assert without_streams("account", "forget", "ada") == 2
+
+
 @pytest.mark.parametrize(
     "command",
     [
