@@ -15,6 +15,7 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, Final, Literal
 
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
@@ -117,11 +118,11 @@ def _statement_rows(statement: Statement) -> Iterable[dict[str, Any]]:
 
 def _lines_table(statement: Statement) -> Table:
     title = f"{statement.account}: {instant(statement.since)} to {instant(statement.until)}"
-    table = Table(title=title, caption=_statement_caption(statement))
+    table = _quiet(title, caption=_statement_caption(statement))
     for name in ("at", "what", "operation", "source"):
         table.add_column(name, overflow="fold")
     for name in ("weight", "units", "window", "money", "GPU cost", "credits after"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", overflow="fold")
     table.add_column("detail", overflow="fold")
     for line in statement.lines:
         table.add_row(*_line_cells(line))
@@ -219,14 +220,14 @@ def _report_rows(report: Report) -> Iterable[dict[str, Any]]:
 
 def _groups_table(report: Report) -> Table:
     title = f"{instant(report.since)} to {instant(report.until)}, days in {report.timezone}"
-    table = Table(title=title)
+    table = _quiet(title)
     for name in report.by or ("",):
         table.add_column(name, overflow="fold")
     for name in (
         *("grants", "failed", "expired", "units", "returned", "net"),
         *("est. GPU", "GPU", "unreported", "revenue", "margin"),
     ):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", overflow="fold")
     for row in report.rows:
         table.add_row(*(row.key[name] or "-" for name in report.by or ()), *_row_cells(row))
     table.add_section()
@@ -252,17 +253,29 @@ def _row_cells(row: ReportRow) -> list[str]:
 
 
 def _deferred_table(report: Report) -> Table:
-    table = Table(title="Unearned money, rolled forward")
+    table = _quiet("Unearned money, rolled forward")
     table.add_column("currency")
     for name in (
         *("opening", "sold", "recognised", "breakage", "refunded", "closing"),
         *("paid back", "fees"),
     ):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", overflow="fold")
     for rolled in report.deferred:
         amounts = (getattr(rolled, name) for name in _ROLLED if name != "currency")
         table.add_row(rolled.currency, *(money(amount, rolled.currency) for amount in amounts))
     return table
+
+
+def _quiet(title: str, caption: str | None = None) -> Table:
+    """Return a table with rules for its header alone: columns need the room."""
+    return Table(
+        title=title,
+        caption=caption,
+        box=SIMPLE,
+        pad_edge=False,
+        title_justify="left",
+        caption_justify="left",
+    )
 
 
 def _amounts(amounts: Mapping[str, int]) -> str:

@@ -8,7 +8,7 @@
     |   +-- UnknownPurchase    no such purchase
     +-- IdempotencyConflict    the key, reference or attempt was used before with other arguments
     +-- GrantEnded             the grant has ended; work on it must not start
-    +-- Denied                 raised by `job` alone: everywhere else a denial is a value
+    +-- Denied                 raised by `job` alone: everywhere else a denial is a value (it is in `quota.grants`)
     +-- DeadlinePassed         `not_after` is past; nothing was taken
     +-- AccountBusy            the account stayed locked past the timeout                  (retryable)
     +-- StaleTransaction       the host's transaction read before the lock was taken       (retryable)
@@ -70,14 +70,6 @@ class GrantEnded(ComptrollerError):  # noqa: N818 - the contract's name
 
     def __init__(self, message: str, *, status: str) -> None:
         self.status = status
-        super().__init__(message)
-
-
-class Denied(ComptrollerError):  # noqa: N818 - the contract's name
-    """The request of a `job` was refused. `denial` says why, and what would help."""
-
-    def __init__(self, message: str, *, denial: object) -> None:
-        self.denial = denial
         super().__init__(message)
 
 

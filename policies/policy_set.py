@@ -307,6 +307,20 @@ class PolicySet(Part):
         plan = self.plans[name]
         return plan if plan.extends is None else plan.over(self.plan(plan.extends))
 
+    def plan_of_account(self, own: str | None) -> str:
+        """Return the plan that an account is on: its own, if it was ever put on one.
+
+        Raises:
+            InvalidRequest: there is none of that name any more.
+        """
+        plan = own or self.default_plan
+        if plan not in self.plans:
+            raise InvalidRequest(
+                f"the account is on plan {shown(plan)}, which the policy file does not have: "
+                "put it on another with set_plan, or name a plan in the request"
+            )
+        return plan
+
     def operation(self, name: str) -> Operation:
         """Return an operation.
 

@@ -11,7 +11,6 @@ from policies.errors import (
     AccountBusy,
     ComptrollerError,
     DeadlinePassed,
-    Denied,
     GrantEnded,
     IdempotencyConflict,
     InvalidRequest,
@@ -28,7 +27,7 @@ from policies.errors import (
 )
 from quota.aio import AsyncComptroller
 from quota.engine import Comptroller
-from quota.grants import Decision, Denial, Ending, Grant, Job
+from quota.grants import Decision, Denial, Denied, Ending, Grant, Job
 
 __all__ = [
     "AccountBusy",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -59,7 +59,7 @@ T = TypeVar("T")
 
 def awaited(
     method: Callable[Concatenate[Comptroller, P], T],
-) -> Callable[Concatenate[AsyncComptroller, P], Awaitable[T]]:
+) -> Callable[Concatenate[AsyncComptroller, P], Coroutine[Any, Any, T]]:
     """Return a method of Comptroller as one of AsyncComptroller, with the same arguments, answer and errors."""
 
     @wraps(method)
@@ -79,7 +79,7 @@ def awaited(
 def grouped(
     method: Callable[Concatenate[Comptroller, P], T],
     work_of: Callable[Concatenate[Comptroller, P], Work | None],
-) -> Callable[Concatenate[AsyncComptroller, P], Awaitable[T]]:
+) -> Callable[Concatenate[AsyncComptroller, P], Coroutine[Any, Any, T]]:
     """Return the same as `awaited`, for calls that may share a transaction. `work_of`: what one does in it."""
     single = awaited(method)
 

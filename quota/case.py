@@ -69,7 +69,7 @@ def case_of(policy_set: PolicySet, ask: Ask, picture: Picture | None, now: datet
     """
     book = None if picture is None else picture.book
     now = now if book is None else max(now, book.at)
-    plan = ask.plan or (book.plan if book is not None else None) or policy_set.default_plan
+    plan = ask.plan or policy_set.plan_of_account(None if book is None else book.plan)
     member = None
     if ask.member is not None:
         member = ask.member if book is None else book.hashed("member", ask.member)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from policies.errors import InvalidRequest
 from policies.instants import as_utc
 
 Clock = Callable[[], datetime]
@@ -22,7 +23,15 @@ def monotonic_seconds() -> float:
 
 
 def checked(clock: Clock | None) -> Clock:
-    """Return a clock that refuses naive datetimes; the system's where none is given."""
+    """Return a clock that refuses naive datetimes; the system's where none is given.
+
+    Raises:
+        InvalidRequest: it cannot be called.
+    """
     if clock is None:
         return system_clock
+    if not callable(clock):
+        raise InvalidRequest(
+            f"clock must be a callable that returns a datetime, not `{clock!r:.60}`"
+        )
     return lambda: as_utc(clock(), "the clock's time")

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
-from billing.stripe.settings import StripeSettings
+from billing.stripe.settings import StripeSettings, checked_settings
 from policies.errors import ComptrollerError
 from policies.policy_set import PolicySet
 from quota.clock import Clock, checked
@@ -89,11 +89,12 @@ class Comptroller(
 
         Raises:
             PolicyError: the policy file has errors; `problems` lists all of them.
-            InvalidRequest: a URL cannot be used.
+            InvalidRequest: a URL cannot be used, or an argument is of the wrong type.
             SchemaMismatch: the database has another schema.
             StoreUnavailable: the database cannot be opened.
         """
-        stripe = StripeSettings.from_environment() if stripe is None else stripe
+        now = checked(clock)
+        stripe = checked_settings(stripe)
         client = None if redis is None else open_sync(redis)
         db = open_store(database) if client is None else TellingStore(open_store(database))
         try:
@@ -108,7 +109,6 @@ class Comptroller(
         except BaseException:
             db.close()
             raise
-        now = checked(clock)
         front = None
         if client is not None and redis is not None:
             front = Front(client, redis, db, policy_file.latest, now, server_time=clock is None)

@@ -1,4 +1,4 @@
-"""The answers: a grant, a denial, and how a grant ended."""
+"""The answers: a grant, a denial, and how a grant ended. `if decision:` tells type checkers which of the two it is."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import Literal
+from typing import Any, Literal
 
 from policies.decision import Allocation, Finding, Offer
+from policies.errors import ComptrollerError
 from policies.request import AttributeValue
 
 Status = Literal["held", "settled", "released", "expired"]
@@ -43,7 +44,7 @@ class Grant:
     decided_by: Literal["sql", "redis", "local"] = "sql"
 
     @property
-    def granted(self) -> bool:
+    def granted(self) -> Literal[True]:
         """Always true."""
         return True
 
@@ -55,7 +56,7 @@ class Grant:
             units[allocation.source] += allocation.units
         return dict(units)
 
-    def __bool__(self) -> bool:
+    def __bool__(self) -> Literal[True]:
         return True
 
 
@@ -82,15 +83,23 @@ class Denial:
     decided_by: Literal["sql", "redis", "local"] = "sql"
 
     @property
-    def granted(self) -> bool:
+    def granted(self) -> Literal[False]:
         """Always false."""
         return False
 
-    def __bool__(self) -> bool:
+    def __bool__(self) -> Literal[False]:
         return False
 
 
 Decision = Grant | Denial
+
+
+class Denied(ComptrollerError):  # noqa: N818 - the contract's name
+    """The request of a `job` was refused. `denial` says why, and what would help."""
+
+    def __init__(self, message: str, *, denial: Denial) -> None:
+        self.denial = denial
+        super().__init__(message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +132,10 @@ class Job:
     """
 
     grant: Grant
-    gpu_seconds: Decimal | int | None = None
+    gpu_seconds: Decimal | float | None = None
     gpu: str | None = None
     delivered: Mapping[str, object] | None = None
     ending: Ending | None = field(default=None)
 
-    def __getattr__(self, name: str) -> object:
+    def __getattr__(self, name: str) -> Any:
         return getattr(self.grant, name)

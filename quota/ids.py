@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from policies.errors import UnknownGrant, UnknownLot
+from policies.errors import InvalidRequest, UnknownGrant, UnknownLot
 from policies.suggest import shown
 
 _ID: Final = re.compile(r"(gr|lot)_([1-9][0-9]{0,17})_([1-9][0-9]{0,17})\Z")
@@ -26,7 +26,12 @@ def parse_grant_id(text: object) -> tuple[int, int]:
 
     Raises:
         UnknownGrant: no grant has such an id.
+        InvalidRequest: it is the grant itself.
     """
+    if hasattr(text, "id"):
+        raise InvalidRequest(
+            f"a grant is named by its id, not by a {type(text).__name__}: pass its `.id`"
+        )
     match = _ID.match(text) if isinstance(text, str) else None
     if match is None or match[1] != "gr":
         raise UnknownGrant(f"there is no grant {shown(text)}")

@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 from typing import Final, Protocol
 
-from policies.errors import AccountBusy, PolicyError
+from policies.errors import AccountBusy, InvalidRequest, PolicyError
 from policies.policy_set import PolicySet
 from quota.clock import monotonic_seconds
 from quota.forks import Forkable
@@ -33,7 +33,16 @@ class PolicyFile(Forkable):
 
         Raises:
             PolicyError: the file cannot be read, or something in it is wrong.
+            InvalidRequest: it is neither a path nor a policy set.
         """
+        if not isinstance(policies, (str, Path, PolicySet)):
+            raise InvalidRequest(
+                f"policies must be a policy file's path or a PolicySet, not `{policies!r:.60}`"
+            )
+        if isinstance(policies, str) and "\n" in policies:
+            raise InvalidRequest(
+                "policies must be a policy file's path: hand its text over as PolicySet.parse(text)"
+            )
         self._path: Final = None if isinstance(policies, PolicySet) else Path(policies)
         self._on_change = on_change
         self._guard = threading.Lock()

@@ -177,7 +177,7 @@ def balance(
     book = read_book(db, account)
     picture = None if book is None else load_picture(db, book)
     now = now if book is None else max(now, book.at)
-    plan = (None if book is None else plan_at(db, book, now)) or policy_set.default_plan
+    plan = policy_set.plan_of_account(None if book is None else plan_at(db, book, now))
     member_ref = (
         None if member is None else (member if book is None else book.hashed("member", member))
     )

@@ -69,3 +69,17 @@ class StripeSettings:
             return None
         secrets = (each.strip() for each in environment.get(WEBHOOK_SECRETS, "").split(","))
         return cls(key, [each for each in secrets if each], environment.get(API_BASE) or None)
+
+
+def checked_settings(settings: object) -> StripeSettings | None:
+    """Return the settings that were passed; None: those of the environment, if it has any.
+
+    Raises:
+        InvalidRequest: they are none.
+    """
+    if settings is None:
+        return StripeSettings.from_environment()
+    if not isinstance(settings, StripeSettings):
+        # Not shown: it may be a key.
+        raise InvalidRequest(f"stripe must be StripeSettings(...), not `{type(settings).__name__}`")
+    return settings

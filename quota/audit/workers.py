@@ -13,6 +13,7 @@ import signal
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Self
 
 from sqlalchemy.pool import StaticPool
@@ -84,7 +85,9 @@ class Workers:
         """
         at_once = max(1, len(books) // (self._count * 8))
         try:
-            for records, found, charged in self._pool.map(_verify, books, chunksize=at_once):
+            with uninterrupted():
+                steps = self._pool.map(_verify, books, chunksize=at_once)
+            for records, found, charged in steps:
                 budgets.spent.update(charged.spent)
                 budgets.of_blocks.update(charged.of_blocks)
                 yield records, found
@@ -100,8 +103,20 @@ class Workers:
         self._pool.shutdown(cancel_futures=True)
 
 
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C back in this thread, and for good in processes that are started meanwhile.
+
+    Ctrl-C reaches the whole group, also a process that is only just importing its modules: who waits for it hears it.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _begin(database: str) -> None:
-    # Whoever interrupts the whole group is heard by the process that waits for this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _STORE.append(open_store(database))
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+from shutil import which
 from typing import Final
 
 from rich.console import Console
@@ -54,11 +56,13 @@ def show(facts: Facts, out: Console, page: Path) -> None:
     out.print()
     out.print(f"page      {page}", soft_wrap=True)
     out.print(f"books     {facts.database}", soft_wrap=True)
-    name = facts.statement.account
-    out.print(
-        f"[dim]next      comptroller account show {escaped(name)} --database {facts.database}[/dim]",
-        soft_wrap=True,
-    )
+    shown = f"account show {facts.statement.account} --database {facts.database}"
+    out.print(f"[dim]next      {escaped(f'{_program()} {shown}')}[/dim]", soft_wrap=True)
+
+
+def _program() -> str:
+    """Return how this program is started from here: it need not be on the PATH."""
+    return "comptroller" if which("comptroller") else sys.argv[0]
 
 
 def _answered(facts: Facts) -> Table:

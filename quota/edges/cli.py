@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
@@ -29,7 +30,7 @@ from quota.edges import (
     cli_replay,
     cli_stripe,
 )
-from quota.edges.common import BAD_INPUT, DONE, FOUND, SERVICE_DOWN
+from quota.edges.common import BAD_INPUT, DONE, FOUND, SERVICE_DOWN, fall_silent
 from quota.version import ENGINE
 
 INTERRUPTED: Final = 130
@@ -39,8 +40,8 @@ app = typer.Typer(
     help="Quota and billing policy engine for generative-AI backends: how much is allowed, out of "
     "what, at what GPU cost.",
     epilog="Try `comptroller demo` first. COMPTROLLER_DATABASE and COMPTROLLER_POLICIES take the "
-    "place of --database and --policies. Exit codes: 0 done, 1 errors found, 2 bad input, 3 a "
-    "service is down.",
+    "place of --database and --policies; COMPTROLLER_REDIS names the Redis in front, if there is one. "
+    "Exit codes: 0 done, 1 errors found, 2 bad input, 3 a service is down.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -77,6 +78,11 @@ def _root(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line, and exit with its code."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # Whoever started us has closed it. What is opened next would take its number.
+            nowhere = Path(os.devnull).open(mode, encoding="utf-8")  # noqa: SIM115 - to the end
+            setattr(sys, name, nowhere)
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 
@@ -85,7 +91,8 @@ def run(arguments: list[str]) -> int:
     try:
         code = app(args=arguments, prog_name="comptroller", standalone_mode=False)
         sys.stdout.flush()
-        return code if isinstance(code, int) else DONE
+        # Typer turns Ctrl-C into this code, without a word.
+        return _told("interrupted" if code == INTERRUPTED else "", code or DONE)
     except PolicyError as error:
         return _told("\n".join(error.problems), BAD_INPUT)
     except (StoreUnavailable, AccountBusy, PaymentUnavailable) as error:
@@ -93,12 +100,17 @@ def run(arguments: list[str]) -> int:
     except ComptrollerError as error:
         return _told(_line(error), getattr(error, "exit_code", BAD_INPUT))
     except BrokenPipeError:
-        # Whoever read our output has seen enough. Python must not complain about it at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        fall_silent()
+        return DONE
+    except SystemExit as error:
+        # So leave the printers of help texts where nobody reads on.
+        if not isinstance(error.__context__, BrokenPipeError):
+            raise
+        fall_silent()
         return DONE
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        return _told(f"{where}{(error.strerror or str(error)).lower()}", BAD_INPUT)
+        where = error.filename or "comptroller"
+        return _told(f"{where}: {(error.strerror or str(error)).lower()}", BAD_INPUT)
     except (KeyboardInterrupt, typer.Abort):
         return _told("interrupted", INTERRUPTED)
     except Exception as error:

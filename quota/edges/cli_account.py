@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import uuid
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
@@ -29,6 +30,7 @@ from quota.edges.common import (
     plain,
     print_json,
     say,
+    several,
 )
 
 app = typer.Typer(
@@ -166,7 +168,7 @@ def add_credits(
         return
     again = " were given before under this reference" if lot.replayed else ""
     until = f", good until {clock_text(lot.expires_at)}" if lot.expires_at else ""
-    say(f"{escaped(account)}: {lot.units} credits in {lot.id}{until}{again}")
+    say(f"{escaped(account)}: {several(lot.units, 'credit')} in {lot.id}{until}{again}")
 
 
 @app.command("record-purchase")
@@ -194,7 +196,7 @@ def record_purchase(
         return
     again = " (recorded before under this reference)" if lot.replayed else ""
     price = money(lot.price_minor, lot.currency)
-    say(f"{escaped(account)}: {lot.units} credits for {price} in {lot.id}{again}")
+    say(f"{escaped(account)}: {several(lot.units, 'credit')} for {price} in {lot.id}{again}")
 
 
 @app.command("set-paid-use")
@@ -262,8 +264,8 @@ def forget(
     as_json: AsJson = False,
 ) -> None:
     """Erase an account's name, keys and free text for good. The books stay provable."""
-    if not yes:
-        typer.confirm(f"Erase {account} for good?", abort=True, err=True)
+    if not yes and not _confirmed(f"Erase {account} for good?"):
+        raise InvalidRequest("nothing was erased: answer y, or give --yes")
     with opened(database, policies) as comptroller:
         found = comptroller.forget(account)
     text = f"{account} is forgotten" if found else f"there was nothing about {account}"
@@ -280,6 +282,16 @@ def add_to(root: typer.Typer) -> None:
         ("unfreeze", unfreeze),
     ):
         root.command(name, hidden=True)(command)
+
+
+def _confirmed(question: str) -> bool:
+    """Ask on stderr, so that stdout stays what machines read. Where nobody answers, the answer is no."""
+    sys.stderr.write(f"{question} [y/N] ")
+    sys.stderr.flush()
+    answer = sys.stdin.readline()
+    if not answer.endswith("\n"):
+        sys.stderr.write("\n")
+    return answer.strip().lower() in ("y", "yes")
 
 
 def _done(as_json: bool, text: str, **facts: object) -> None:

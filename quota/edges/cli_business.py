@@ -19,6 +19,7 @@ from quota.edges.common import (
     DATABASE_DEFAULT,
     FOUND,
     POLICIES_DEFAULT,
+    YEARS,
     Account,
     AsJson,
     Database,
@@ -29,7 +30,10 @@ from quota.edges.common import (
     instant,
     opened,
     print_json,
+    print_table,
     say,
+    several,
+    write,
 )
 
 if TYPE_CHECKING:
@@ -147,7 +151,7 @@ def verify(
         for each in found:
             say(f"[red]{escaped(each)}[/red]")
         if found:
-            say(f"[bold red]{len(found)} discrepancies[/bold red]")
+            say(f"[bold red]{several(len(found), 'discrepancy', 'discrepancies')}[/bold red]")
         else:
             say("[green]the books are sound[/green]: every record, balance and lot adds up")
     if found:
@@ -181,10 +185,10 @@ def _print(found: Statement | Report, form: str | None, *, as_json: bool) -> Non
     how = form or ("json" if as_json else "table")
     if how == "table":
         for table in tables(found):
-            console().print(table)
+            print_table(table)
     else:
         text = render(found, how)
-        sys.stdout.write(text if text.endswith("\n") or not text else text + "\n")
+        write(text if text.endswith("\n") or not text else text + "\n")
     if found.check.ok:
         if how == "table":
             say("[green]agrees with the books to the unit and the cent[/green]")
@@ -211,7 +215,9 @@ def _month(text: str, timezone: str) -> tuple[datetime, datetime]:
     try:
         first = datetime.strptime(text, "%Y-%m")  # noqa: DTZ007 - a month of whatever zone
     except ValueError:
-        raise InvalidRequest(f"--month `{text:.20}` is no month: write 2026-09") from None
+        first = datetime.min  # noqa: DTZ901 - of no year that people mean
+    if first.year not in YEARS:
+        raise InvalidRequest(f"--month `{text:.20}` is no month: write 2026-09")
     zone = zone_named(timezone)
     start = first.replace(tzinfo=zone)
     end = add_months(first.replace(tzinfo=UTC), 1).replace(tzinfo=zone)

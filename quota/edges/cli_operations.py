@@ -5,8 +5,9 @@ from __future__ import annotations
 import platform
 import signal
 import threading
+from collections.abc import Callable
 from contextlib import closing
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -19,6 +20,7 @@ from policies.errors import (
 )
 from policies.instants import Length
 from policies.policy_set import PolicySet
+from policies.suggest import one_line
 from policies.words import dollars
 from quota.edges.common import (
     DATABASE_DEFAULT,
@@ -34,10 +36,14 @@ from quota.edges.common import (
     opened,
     print_json,
     say,
+    several,
 )
 from quota.standings import Standing
 from quota.stores.opening import open_store, without_password
 from quota.version import ENGINE
+
+if TYPE_CHECKING:
+    from quota.engine import Comptroller
 
 db = typer.Typer(help="The database's schema.", no_args_is_help=True, rich_markup_mode="rich")
 OK: Final = "ok"
@@ -64,7 +70,7 @@ def sweep(
     """Write down what has fallen due on quiet accounts: expired holds and lots.
 
     It changes no answer: reads count what is due without it. Run it so that the books of quiet
-    accounts are written too.
+    accounts are written too. With --every it goes on where the database is away for a while.
 
     [dim]Example: comptroller sweep --every 30s[/dim]
     """
@@ -74,14 +80,38 @@ def sweep(
         signal.signal(signal.SIGTERM, lambda *_: stopped.set())
         signal.signal(signal.SIGINT, lambda *_: stopped.set())
     with opened(database, policies) as comptroller:
-        while True:
-            written = comptroller.sweep()
-            if as_json:
-                print_json({"records": written})
-            elif written or pause is None:
-                say(f"{written} records written")
-            if pause is None or stopped.wait(pause):
-                return
+        if pause is None:
+            _say_swept(comptroller.sweep(), as_json=as_json)
+        else:
+            keep_sweeping(comptroller, lambda: stopped.wait(pause), as_json=as_json)
+
+
+def keep_sweeping(
+    comptroller: Comptroller, pause: Callable[[], bool], *, as_json: bool = False
+) -> None:
+    """Sweep again and again, until `pause` says that it is enough. What a later try can mend ends nothing.
+
+    Raises:
+        ComptrollerError: no later try would help.
+    """
+    while True:
+        try:
+            if (written := comptroller.sweep()) or as_json:
+                _say_swept(written, as_json=as_json, one_line=True)
+        except ComptrollerError as error:
+            if not error.retryable:
+                raise
+            said = f"{one_line(str(error))}; the next sweep tries again"
+            console(stderr=True).print(escaped(said), soft_wrap=True)
+        if pause():
+            return
+
+
+def _say_swept(written: int, *, as_json: bool, one_line: bool = False) -> None:
+    if as_json:
+        print_json({"records": written}, one_line=one_line)
+    else:
+        say(f"{several(written, 'record')} written")
 
 
 def doctor(
@@ -200,22 +230,22 @@ def _database(database: str, policies: str) -> tuple[list[tuple[str, str, str]],
         (OK, "schema", f"version {health.schema_version}"),
         _redis(health.redis),
     ]
-    overdue = f"{health.overdue_holds} expired grants are not written yet"
+    overdue = f"{several(health.overdue_holds, 'expired grant')} not written yet"
     advice = ": run `comptroller sweep --every 30s`" if health.overdue_holds else ""
     found.append((WARNING if health.overdue_holds else OK, "sweep", overdue + advice))
-    share = f"{health.expired} of {health.ended} grants that ended within a day expired"
+    share = f"{health.expired} of {several(health.ended, 'grant')} that ended within a day expired"
     many = health.expired * 10 > health.ended
     found.append((WARNING if many else OK, "expiry", f"{share} ({health.expired_share})"))
-    lost = f"{health.denials_lost} denials could not be recorded"
+    lost = f"{several(health.denials_lost, 'denial')} could not be recorded"
     found.append((WARNING if health.denials_lost else OK, "denials", lost))
     found += [(OK, "budget", _standing(budget)) for budget in health.budgets]
     return found, False
 
 
 def _redis(state: str) -> tuple[str, str, str]:
-    if state.startswith("away"):
-        return WARNING, "redis", f"{state}: SQL decides everything meanwhile"
-    return OK, "redis", state
+    if state in ("up", "not configured"):
+        return OK, "redis", state
+    return WARNING, "redis", f"{state}: SQL decides everything meanwhile"
 
 
 def _standing(budget: Standing) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +15,17 @@ from policies.explain import Explanation, PlanLine
 from policies.explain import explain as explained
 from policies.json_schema import json_schema
 from policies.policy_set import PolicySet
-from quota.edges.common import FOUND, AsJson, attributes_text, console, escaped, print_json, say
+from quota.edges.common import (
+    FOUND,
+    AsJson,
+    attributes_text,
+    console,
+    escaped,
+    print_json,
+    print_table,
+    say,
+    write,
+)
 from quota.traces import typed_attributes
 
 app = typer.Typer(
@@ -106,7 +115,7 @@ def schema(
     del as_json  # It is JSON in any case.
     text = json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
     if out is None:
-        sys.stdout.write(text)
+        write(text)
     else:
         out.write_text(text, encoding="utf-8")
 
@@ -185,7 +194,7 @@ def _show(found: Explanation) -> None:
     for plan in found.plans:
         out.print()
         out.print(f"[bold]plan {escaped(plan.plan)}[/bold]  paid use: {plan.paid_use}")
-        out.print(_plan_table(plan))
+        print_table(_plan_table(plan))
         for limit in plan.limits:
             named = f" (guards {', '.join(limit.sources)})" if limit.sources else ""
             out.print(f"  limit {escaped(limit.name)}: {escaped(limit.allows + named)}")

@@ -6,7 +6,7 @@ import io
 import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import IO, Annotated, Literal
 
@@ -14,9 +14,18 @@ import typer
 
 from policies.errors import InvalidRequest
 from policies.policy_set import PolicySet
+from policies.suggest import one_line
 from policies.words import dollars, money
 from quota.edges import show_account
-from quota.edges.common import POLICIES_DEFAULT, REDIS_VARIABLE, console, escaped
+from quota.edges.common import (
+    POLICIES_DEFAULT,
+    REDIS_VARIABLE,
+    console,
+    escaped,
+    print_table,
+    several,
+    write,
+)
 from quota.replay import Totals
 from quota.replay import replay as run_replay
 from quota.traces import read_trace
@@ -31,6 +40,15 @@ PlanOfAll = Annotated[
 Out = Annotated[
     str | None,
     typer.Option("--json", metavar="FILE", help="Write the totals here as JSON; - is stdout."),
+]
+Redis = Annotated[
+    str | None,
+    typer.Option(
+        "--redis",
+        envvar=REDIS_VARIABLE,
+        metavar="URL",
+        help="Put Redis in front: redis://... or redis+cluster://... Nothing is left there.",
+    ),
 ]
 SkipInvalid = Annotated[
     bool,
@@ -75,15 +93,7 @@ def replay(
             help="Keep the books here; no grants yet. The default is a temporary database.",
         ),
     ] = None,
-    redis: Annotated[
-        str | None,
-        typer.Option(
-            "--redis",
-            envvar=REDIS_VARIABLE,
-            metavar="URL",
-            help="Put Redis in front: redis://... or redis+cluster://... Nothing is left there.",
-        ),
-    ] = None,
+    redis: Redis = None,
     out: Out = None,
     skip_invalid: SkipInvalid = False,
 ) -> None:
@@ -98,6 +108,8 @@ def replay(
     policy_set = PolicySet.load(policies)
     if out not in (None, STDIO):
         _writable(Path(str(out)))
+    if redis is not None:
+        _warn_if_away(redis)
     with _lines(trace) as (lines, tell, size), _progress(size, tell) as progress:
         totals = run_replay(
             read_trace(lines, form, policy_set, name=trace),
@@ -115,10 +127,27 @@ def replay(
         _show(totals, policy_set)
 
 
+def _warn_if_away(redis: str) -> None:
+    """Say on stderr where Redis does not answer: the totals are the same, and whoever named it should know.
+
+    Raises:
+        InvalidRequest: the URL cannot be read.
+    """
+    from quota.redis import open_sync
+    from quota.redis.errors import RedisUnavailable, ScriptFailed
+
+    with closing(open_sync(redis)) as client:
+        try:
+            client.command("PING")
+        except (RedisUnavailable, ScriptFailed) as error:
+            said = f"{one_line(str(error))}: SQL decides everything meanwhile"
+            console(stderr=True).print(escaped(said), soft_wrap=True)
+
+
 def _write(totals: Totals, out: str) -> None:
     text = json.dumps(totals.as_dict(), indent=1, ensure_ascii=False) + "\n"
     if out == STDIO:
-        sys.stdout.write(text)
+        write(text)
     else:
         Path(out).write_text(text, encoding="utf-8")
 
@@ -176,14 +205,14 @@ def _progress(size: int, tell: Callable[[], int]) -> Iterator[Callable[[int], No
 
 def _show(totals: Totals, policy_set: PolicySet) -> None:
     out = console()
-    rows = show_account.table("", "", "", right=("",))
+    rows = show_account.table("what", "how many", "of it", right=("how many",))
     rows.show_header = False
     denied = ", ".join(f"{n:,} {why}" for why, n in totals.denied_by_reason.most_common())
     ended = (
         f"{totals.settled:,} settled, {totals.released:,} released, {totals.expired:,} expired, "
         f"{totals.open:,} open"
     )
-    rows.add_row("requests", f"{totals.requests:,}", f"{len(totals.accounts):,} accounts")
+    rows.add_row("requests", f"{totals.requests:,}", several(len(totals.accounts), "account"))
     rows.add_row("granted", f"[green]{totals.granted:,}[/green]", ended)
     rows.add_row("denied", f"[red]{totals.denied:,}[/red]", escaped(denied))
     if totals.invalid:
@@ -205,5 +234,5 @@ def _show(totals: Totals, policy_set: PolicySet) -> None:
             counts = (each.requests, each.granted, each.denied, each.units)
             top.add_row(escaped(name), *(f"{count:,}" for count in counts), cost)
         show_account.heading("those who asked most")
-        out.print(top)
+        print_table(top)
     out.print(f"\n[dim]policy version {totals.policy_version}[/dim]")

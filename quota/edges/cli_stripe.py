@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
-from rich.console import RenderableType
+from rich.table import Table
 
 from policies.errors import ComptrollerError, InvalidRequest
 from policies.instants import Length, add_months
@@ -30,6 +30,7 @@ from quota.edges.common import (
     opened,
     plain,
     print_json,
+    print_table,
     say,
 )
 from quota.edges.show_account import heading, table
@@ -145,7 +146,7 @@ def events(
             style = STATUS_STYLES[each["status"]]
             shown = f"[{style}]{each['status']}[/{style}]"
             rows.add_row(each["event_id"], each["type"], shown, escaped(each["effect"]))
-        console().print(rows if outcomes else "[dim]no event has failed[/dim]")
+        _print_rows(rows if outcomes else None, "no event has failed")
     if any(each["status"] == "failed" for each in outcomes):
         raise typer.Exit(FOUND)
 
@@ -183,7 +184,15 @@ def purchases(
             ),
             each.lot_id or escaped(each.problem or "-"),
         )
-    console().print(rows if found else "[dim]none[/dim]")
+    _print_rows(rows if found else None, "none")
+
+
+def _print_rows(rows: Table | None, nothing: str) -> None:
+    """Print a table, or that there is none."""
+    if rows is None:
+        say(f"[dim]{nothing}[/dim]")
+    else:
+        print_table(rows)
 
 
 def _since(text: str | None) -> datetime | None:
@@ -234,7 +243,7 @@ def _show_events(found: list[Letter], *, as_json: bool) -> None:
             str(each.attempts),
             escaped(each.effect or "-"),
         )
-    console().print(shown if found else "[dim]none[/dim]")
+    _print_rows(shown if found else None, "none")
 
 
 def _show(found: Reconciliation) -> None:
@@ -245,10 +254,10 @@ def _show(found: Reconciliation) -> None:
         rows = table("kind", "id", "effect")
         for each in found.applied:
             rows.add_row(each.kind, escaped(each.id), escaped(each.effect))
-        console().print(rows)
+        print_table(rows)
     if found.payouts:
         heading("payouts")
-        console().print(_payouts(found))
+        print_table(_payouts(found))
     if found.not_ours:
         heading("not ours")
         rows = table("what", "count", "net", right=("count", "net"))
@@ -256,7 +265,7 @@ def _show(found: Reconciliation) -> None:
             rows.add_row(
                 escaped(other.what), str(other.count), money(other.net_minor, other.currency)
             )
-        console().print(rows)
+        print_table(rows)
     if found.settled:
         say()
         say("[green]the books agree with Stripe to the cent[/green]")
@@ -266,10 +275,10 @@ def _show(found: Reconciliation) -> None:
     for left in found.disagreements:
         row = (left.kind, left.id, left.purchase or "-", left.theirs, left.ours)
         rows.add_row(*map(escaped, row))
-    console().print(rows)
+    print_table(rows)
 
 
-def _payouts(found: Reconciliation) -> RenderableType:
+def _payouts(found: Reconciliation) -> Table:
     columns = ("amount", "cleared", "not ours", "of failed payouts", "left on clearing")
     rows = table("payout", *columns, right=columns)
     for each in found.payouts:

@@ -17,13 +17,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.console import Console
+from rich.measure import Measurement
 
 from policies.errors import InvalidRequest
-from policies.instants import Length
+from policies.instants import Length, add_months
 from quota.clock import system_clock
 from quota.scratch import sqlite_path
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from quota.engine import Comptroller
     from quota.grants import Grant
 
@@ -35,6 +38,9 @@ SERVICE_DOWN: Final = 3
 
 WIDE: Final = 200
 """How wide tables are where no terminal says how wide it is."""
+ANY_WIDTH: Final = 10_000
+YEARS: Final = range(1900, 9000)
+"""The years that people mean: what lies beyond has no room for a window around it."""
 
 DATABASE_DEFAULT: Final = "sqlite:///comptroller.db"
 POLICIES_DEFAULT: Final = "policies.yaml"
@@ -72,11 +78,41 @@ _AGO: Final = re.compile(r"(\d{1,9}(?:mo|y|s|m|h|d)) ago\Z")
 _CLOCK: Final = re.compile(r"(?:(today|yesterday)(?:[ T]+|\Z))?(?:(\d{1,2}:\d{2}(?::\d{2})?))?\Z")
 
 
-def console(*, stderr: bool = False) -> Console:
+class Screen(Console):
+    """A console that goes on in silence where nobody reads on: what was found is still the exit code."""
+
+    def on_broken_pipe(self) -> None:
+        """Whoever read our output (`head`, say) has seen enough."""
+        fall_silent()
+
+
+def console(*, stderr: bool = False, width: int | None = None) -> Console:
     """Return where people read. Colours only on a terminal, and not where NO_COLOR is set."""
     stream = sys.stderr if stderr else sys.stdout
     wide = None if stream.isatty() or os.environ.get("COLUMNS") else WIDE
-    return Console(stderr=stderr, highlight=False, width=wide, soft_wrap=False)
+    return Screen(stderr=stderr, highlight=False, width=width or wide, soft_wrap=False)
+
+
+def print_table(table: Table) -> None:
+    """Print a table. Where its words do not fit beside each other, the terminal wraps its lines: none is cut."""
+    screen = console()
+    needed = Measurement.get(screen, screen.options.update(width=ANY_WIDTH), table)
+    fits = needed.minimum <= screen.width
+    (screen if fits else console(width=needed.maximum)).print(table)
+
+
+def write(text: str) -> None:
+    """Write text for machines to stdout, at once."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        fall_silent()
+
+
+def fall_silent() -> None:
+    """Send what is still written to stdout nowhere. Python must not complain about it at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def say(text: str = "") -> None:
@@ -84,9 +120,9 @@ def say(text: str = "") -> None:
     console().print(text)
 
 
-def print_json(value: object) -> None:
-    """Print a value as JSON."""
-    sys.stdout.write(json.dumps(plain(value), indent=2, ensure_ascii=False) + "\n")
+def print_json(value: object, *, one_line: bool = False) -> None:
+    """Print a value as JSON. `one_line`: of several, each on a line of its own."""
+    write(json.dumps(plain(value), indent=None if one_line else 2, ensure_ascii=False) + "\n")
 
 
 def plain(value: object) -> Any:
@@ -162,26 +198,35 @@ def instant(text: str | None, name: str) -> datetime | None:
     """
     if text is None:
         return None
-    now, said = system_clock(), text.strip().lower()
+    try:
+        at = _read_instant(text.strip(), system_clock())
+        if at.year in YEARS:
+            return at
+    except (ValueError, OverflowError):
+        pass
+    raise InvalidRequest(
+        f"--{name} `{text:.60}` is no time: write one such as 2026-09-01, `2026-09-01 14:03`, "
+        "`yesterday 14:03` or `2h ago`"
+    )
+
+
+def _read_instant(text: str, now: datetime) -> datetime:
+    said = text.lower()
     if said == "now":
         return now
     if ago := _AGO.match(said):
-        micros, months = Length.parse(ago[1]).micros, Length.parse(ago[1]).months
-        if not months:
-            return now - timedelta(microseconds=micros)
+        length = Length.parse(ago[1])
+        if length.is_calendar:
+            return add_months(now, -length.months)
+        return now - timedelta(microseconds=length.micros)
     if said and (match := _CLOCK.match(said)):
         day = now.date() - timedelta(days=1 if match[1] == "yesterday" else 0)
         at = time.fromisoformat(match[2].rjust(5, "0") if match[2] else "00:00")
         return datetime.combine(day, at, UTC)
-    try:
-        at_instant = datetime.fromisoformat(text.strip())
-        local = at_instant.tzinfo is None
-        return at_instant.replace(tzinfo=UTC) if local else at_instant.astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise InvalidRequest(
-            f"--{name} `{text:.60}` is no time: write one such as 2026-09-01, `2026-09-01 14:03`, "
-            "`yesterday 14:03` or `2h ago`"
-        ) from None
+    at_instant = datetime.fromisoformat(text)
+    return (
+        at_instant.replace(tzinfo=UTC) if at_instant.tzinfo is None else at_instant.astimezone(UTC)
+    )
 
 
 def clock_text(at: datetime | None, missing: str = "-") -> str:
@@ -195,6 +240,11 @@ def clock_text(at: datetime | None, missing: str = "-") -> str:
 def attributes_text(attributes: Mapping[str, object]) -> str:
     """Return attributes as people read them: `quality=high seconds=25`."""
     return " ".join(f"{name}={value}" for name, value in sorted(attributes.items()))
+
+
+def several(count: int, one: str, more: str = "") -> str:
+    """Return `1 lot` or `2 lots`."""
+    return f"{count:,} {one if count == 1 else more or one + 's'}"
 
 
 def escaped(text: object) -> str:

@@ -10,7 +10,14 @@ from rich.table import Table
 
 from policies.words import dollars, money
 from quota.denials import DenialRecord
-from quota.edges.common import attributes_text, clock_text, console, escaped
+from quota.edges.common import (
+    attributes_text,
+    clock_text,
+    console,
+    escaped,
+    print_table,
+    several,
+)
 from quota.grants import Grant
 from quota.views import Balance
 
@@ -51,7 +58,8 @@ def balance(found: Balance, tags: Mapping[str, str]) -> None:
         name = escaped(each.source)
         left = f"{each.remaining} of {each.limit} left"
         out.print(f"{name:<18} {_bar(each.used, each.limit)} {left}[dim]{back}[/dim]")
-    out.print(f"{'credits':<18} {found.credits} units in {len(found.lots)} lots")
+    lots = several(len(found.lots), "lot")
+    out.print(f"{'credits':<18} {several(found.credits, 'unit')} in {lots}")
     for lot in found.lots:
         price = money(lot.price_minor, lot.currency) if lot.price_minor else "free"
         until = f"until {clock_text(lot.expires_at)}" if lot.expires_at else "for ever"
@@ -59,7 +67,8 @@ def balance(found: Balance, tags: Mapping[str, str]) -> None:
         what = f"{lot.available} of {lot.units} left{held}, {price}, {until}"
         out.print(f"  [dim]{lot.id}[/dim]  {what}  [dim]{escaped(lot.origin)}[/dim]")
     if found.open_grants:
-        out.print(f"{'open':<18} {found.open_grants} grants hold {found.held} units")
+        held = several(found.held, "unit")
+        out.print(f"{'open':<18} {several(found.open_grants, 'grant')} holding {held}")
     if found.spend.cap_minor is not None:
         spent = f"{found.spend.used_minor} of {found.spend.cap_minor} minor units"
         out.print(f"{'spend':<18} {spent} this {found.spend.per}")
@@ -85,7 +94,7 @@ def grants(found: Sequence[Grant], title: str) -> None:
             dollars(grant.gpu_cost_micro_usd),
             escaped(grant.key),
         )
-    console().print(rows)
+    print_table(rows)
 
 
 def denials(found: Sequence[DenialRecord], title: str, *, budgets: Collection[str] = ()) -> None:
@@ -130,12 +139,13 @@ def around(
 
 
 def finding_text(finding: Mapping[str, Any], *, is_budget: bool = False) -> str:
-    """Say in words what one policy found. A budget counts GPU cost in micro-dollars."""
+    """Say in words what one policy found on the way to a denial, which took nothing. A budget counts micro-dollars."""
     spelled = dollars if is_budget else str
     limit = "without limit" if finding["limit"] is None else f"of {spelled(finding['limit'])}"
     numbers = f"{spelled(finding['used'])} {limit} used, {spelled(finding['asked'])} asked"
     why = f": {finding['reason']}" if finding["reason"] else ""
-    return f"{finding['policy']} {finding['outcome'].replace('_', ' ')} ({numbers}){why}"
+    outcome = "would give" if finding["outcome"] == "gave" else finding["outcome"].replace("_", " ")
+    return f"{finding['policy']} {outcome} ({numbers}){why}"
 
 
 def _denied(each: DenialRecord) -> str:

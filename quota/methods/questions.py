@@ -10,6 +10,7 @@ from billing import schema
 from billing.books import lock_book_by_id, read_book
 from policies.errors import ComptrollerError
 from policies.instants import as_utc
+from policies.units import whole
 from quota import accounts, admission, views
 from quota.ask import KEY_MAX, name, text
 from quota.denials import DenialRecord, load_denials, lost_denials
@@ -28,6 +29,15 @@ LAST: Final = 2**62
 FOREVER: Final = datetime.max.replace(tzinfo=UTC)
 LONG_AGO: Final = datetime(1970, 1, 1, tzinfo=UTC)
 HEALTH_WINDOW: Final = timedelta(days=1)
+
+
+def listed(most: object) -> int:
+    """Return how many are listed at a time, where at most so many are asked for.
+
+    Raises:
+        InvalidRequest: it is no number from 1 up.
+    """
+    return min(whole(most, "most"), LIST_MAX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +98,18 @@ class QuestionMethods(LeasedMethods, InboxMethods, TopUpMethods):
     def grants(
         self, account: str, *, open_only: bool = False, most: int = 100, before: int = LAST
     ) -> list[Grant]:
-        """Return an account's grants, the newest first: at most `most`, numbered below `before`; or the open ones."""
-        account, now = name(account, "account"), self._clock()
+        """Return an account's grants, the newest first: at most `most`, numbered below `before`; or the open ones.
+
+        Raises:
+            InvalidRequest: the account's name is none, or `most` is no number from 1 up.
+        """
+        account, most, now = name(account, "account"), listed(most), self._clock()
         with self._db.reading() as db:
             book = read_book(db, account)
             if book is None:
                 return []
             numbers = views.grant_numbers(
-                db, book.id, open_only=open_only, most=min(most, LIST_MAX), before=before
+                db, book.id, open_only=open_only, most=most, before=before
             )
             found = [views.grant_view(db, (book.id, number), now) for number in numbers]
             return [grant for grant in found if grant.live or not open_only]
@@ -111,17 +125,21 @@ class QuestionMethods(LeasedMethods, InboxMethods, TopUpMethods):
         """Return why an account was denied between two instants, the newest first.
 
         Raises:
-            InvalidRequest: an instant is naive.
+            InvalidRequest: an instant is naive, or `most` is no number from 1 up.
         """
-        account = name(account, "account")
+        account, most = name(account, "account"), listed(most)
         start = LONG_AGO if since is None else as_utc(since, "since")
         end = FOREVER if until is None else as_utc(until, "until")
         self._denials.flush()
         with self._db.reading() as db:
-            return load_denials(db, account, start, end, min(most, LIST_MAX))
+            return load_denials(db, account, start, end, most)
 
     def tags(self, account: str) -> dict[str, str]:
-        """Return an account's tags."""
+        """Return an account's tags.
+
+        Raises:
+            InvalidRequest: the account's name is none.
+        """
         with self._db.reading() as db:
             book = read_book(db, name(account, "account"))
             return {} if book is None else accounts.tags_of(db, book.id)

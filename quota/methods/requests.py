@@ -11,14 +11,14 @@ from typing import Final
 
 from billing.sql import Db
 from policies.advice import Advice
-from policies.errors import DeadlinePassed, Denied, GrantEnded
+from policies.errors import DeadlinePassed, GrantEnded
 from policies.policy_set import PolicySet
 from quota import admission, views
 from quota.ask import Ask, checked_ask
 from quota.budgets import Day, charge_plainly
 from quota.case import Look
 from quota.granting import Granted
-from quota.grants import Decision, Denial, Grant, Job
+from quota.grants import Decision, Denial, Denied, Grant, Job
 from quota.ids import grant_id
 from quota.methods.base import HostSession
 from quota.methods.fronted import FrontedMethods

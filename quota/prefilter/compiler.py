@@ -80,7 +80,7 @@ class Compiler:
 
     def _question(self, ask: Ask, facts: Facts, member: bytes, now: datetime) -> Question:
         policy_set = self.policy_set
-        plan = ask.plan or facts.plan or policy_set.default_plan
+        plan = ask.plan or policy_set.plan_of_account(facts.plan)
         asked = None if ask.member is None else member.hex()
         request = policy_set.request(ask.operation, ask.attributes, asked, ask.consent)
         rules, circumstances = policy_set.rules(plan, ask.operation), facts.circumstances(plan)

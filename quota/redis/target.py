@@ -74,6 +74,8 @@ def read_url(url: str) -> Target:
     Raises:
         InvalidRequest: it cannot be read; in one line, without the URL, which may hold a password.
     """
+    if not isinstance(url, str):
+        raise InvalidRequest(f"redis must be a URL, not `{type(url).__name__}`: {_HELP}")
     try:
         parts = urlsplit(url)
         scheme, is_cluster = _SCHEMES[parts.scheme]

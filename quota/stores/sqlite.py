@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import URL, Engine, create_engine, event
@@ -23,7 +24,13 @@ from sqlalchemy.pool import PoolProxiedConnection, QueuePool, StaticPool
 from billing import schema
 from billing.sql import Db
 from billing.tables import PREFIX
-from policies.errors import AccountBusy, InvalidRequest, StaleTransaction, StoreUnavailable
+from policies.errors import (
+    AccountBusy,
+    InvalidRequest,
+    SchemaMismatch,
+    StaleTransaction,
+    StoreUnavailable,
+)
 from quota.forks import abandon
 from quota.stores.base import SAVEPOINT, HostsOwn, Store, checked_how, checked_session, same_kind
 
@@ -195,6 +202,7 @@ def translated() -> Iterator[None]:
         AccountBusy: somebody else held the lock past the timeout.
         StaleTransaction: the host's transaction had read before it wrote.
         StoreUnavailable: the database cannot be read or written.
+        SchemaMismatch: our tables are not there.
     """
     try:
         yield
@@ -229,6 +237,11 @@ def _meaning(error: sqlite3.OperationalError) -> Exception:
         return AccountBusy("the database stayed locked past the timeout: try again")
     if code & 0xFF in UNUSABLE:
         return StoreUnavailable(f"the database cannot be used: {error}")
+    if f"no such table: {PREFIX}" in str(error):
+        # Of the host's session: what we open ourselves has been looked at.
+        return SchemaMismatch(
+            f"{error}: join a session of the database that was opened, or run `comptroller db upgrade` on it"
+        )
     return error
 
 
@@ -238,6 +251,9 @@ def _engine(url: URL, busy_seconds: float) -> Engine:
             f"`{url.drivername}` is an async driver: write sqlite:///..., also for AsyncComptroller"
         )
     in_memory = url.database in (None, "", ":memory:")
+    folder = Path(str(url.database)).parent
+    if not in_memory and not str(url.database).startswith("file:") and not folder.is_dir():
+        raise StoreUnavailable(f"the database cannot be used: there is no folder `{folder}`")
     options: dict[str, Any] = (
         {"poolclass": StaticPool}
         if in_memory

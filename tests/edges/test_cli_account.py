@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from policies import PolicySet
 from quota import Comptroller
 from quota.clock import system_clock
+from tests.edges.conftest import POLICIES
 
 
 def engine(product):
@@ -154,3 +156,17 @@ def test_a_grant_that_never_was_is_named(cli, product):
         assert said.code == 2
         assert "there is no grant `gr_9_9`" in said.err
     assert cli("grant", "release", "gr_9_9").code == 2, "the reason is missing"
+
+
+def test_a_denial_says_what_would_have_given_not_that_it_gave(cli, product):
+    """A denial takes nothing, also where a source would have covered the request."""
+    limited = PolicySet.parse(
+        POLICIES.replace("    paid_use: auto\n", "    limits: [{kind: concurrency, limit: 1}]\n")
+    )
+    database = f"sqlite:///{product.folder / 'limited.db'}"
+    with Comptroller.open(limited, database, clock=product.clock) as comptroller:
+        assert comptroller.admit(account="ada", operation="image.generate", key="1")
+        assert not comptroller.admit(account="ada", operation="image.generate", key="2")
+    said = cli("account", "show", "ada", "--database", database).out
+    assert "concurrency refused (1 of 1 used, 1 asked): concurrency_exceeded" in said
+    assert "daily_allowance would give (1 of 2 used, 1 asked)" in said

@@ -73,8 +73,8 @@ def test_what_cannot_be_replayed_is_said_in_one_line(cli, trace, arguments, mess
 
 def test_a_sweep_writes_what_fell_due(cli, product):
     assert cli("doctor", "--json").json["ok"]
-    assert "1 expired grants are not written yet" in cli("doctor").out
-    assert cli("sweep").out == "1 records written\n"
+    assert "1 expired grant not written yet" in cli("doctor").out
+    assert cli("sweep").out == "1 record written\n"
     assert cli("sweep", "--json").json == {"records": 0}
     assert cli("sweep", "--every", "often").code == 2
     assert cli("sweep", "--every", "1mo").code == 2

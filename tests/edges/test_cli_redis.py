@@ -23,6 +23,16 @@ def test_a_replay_behind_redis_says_what_it_says_without(cli, product, redis_url
     assert (without["granted"], without["denied"]) == (2, 4)
 
 
+def test_a_replay_whose_redis_is_away_says_so_and_comes_to_the_same(cli, product):
+    (product.folder / "t.csv").write_text(TRACE)
+    replay = ("replay", "t.csv", "--format", "csv", "--database", "sqlite://", "--json", "-")
+    said = cli(*replay, "--redis", "redis://127.0.0.1:1")
+    assert said.json == cli(*replay).json
+    assert said.err.startswith("redis at 127.0.0.1:1 cannot be reached")
+    assert said.err.endswith("SQL decides everything meanwhile\n")
+    assert said.err.count("\n") == 1
+
+
 def test_help_says_how_to_put_redis_in_front_of_a_replay(cli):
     said = cli("replay", "--help").out
     assert "--redis" in said
@@ -41,12 +51,14 @@ def test_a_url_that_cannot_be_read_is_bad_input(cli, product, monkeypatch):
     [
         (None, "ok", "not configured"),
         ("up", "ok", "up"),
+        ("stranger", "warning", ""),
         ("redis://127.0.0.1:1", "warning", "away: redis at 127.0.0.1:1 cannot be reached"),
     ],
 )
 def test_doctor_says_whether_redis_answers(cli, product, monkeypatch, redis_url, url, is_, says):
+    known = {"up": redis_url, "stranger": redis_url.replace("redis://", "redis://nobody:guess@")}
     if url is not None:
-        monkeypatch.setenv("COMPTROLLER_REDIS", redis_url if url == "up" else url)
+        monkeypatch.setenv("COMPTROLLER_REDIS", known.get(url, url))
     said = cli("doctor", "--json")
     (check,) = (each for each in said.json["checks"] if each["check"] == "redis")
     assert check["is"] == is_

@@ -25,6 +25,7 @@ def test_who_asks_no_more_is_let_go_after_a_week_whoever_tells_the_time(redis_se
     program = Compiler(ONE_AT_A_TIME).program(rules, request, Circumstances("p"), now)
     assert program
     raw = unbooked_print("ada", "k") + request_print("")
+    assert program is not None
     asked = ["d", micros(told) if told else "", 2**52, raw, "", program.data, ""]
     with redis.Redis.from_url(redis_server.url) as client:
         client.delete(redis_key("ada"))

@@ -125,6 +125,22 @@ def test_the_report_is_shown_on_a_terminal(facts, tmp_path):
         assert text in shown.get()
 
 
+@pytest.mark.parametrize(
+    ("path", "program"), [("", ".venv/bin/comptroller"), (None, "comptroller")], ids=str
+)
+def test_what_to_do_next_names_the_program_so_that_it_is_found(
+    facts, tmp_path, monkeypatch, path, program
+):
+    installed = tmp_path / "comptroller"
+    installed.touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path) if path is None else path)
+    monkeypatch.setattr("sys.argv", [".venv/bin/comptroller", "demo"])
+    with (tmp_path / "out").open("w+") as file:
+        show(facts, Console(file=file, width=200), tmp_path / "demo.html")
+        file.seek(0)
+        assert f"\nnext      {program} account show {facts.statement.account} " in file.read()
+
+
 def test_the_command_writes_the_page_and_leaves_a_database(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     small = ["demo", "--accounts", str(SMALL), "--no-what-if", "--json"]

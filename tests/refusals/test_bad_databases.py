@@ -61,7 +61,8 @@ def test_a_way_to_migrate_that_is_none_is_refused():
 
 
 def test_a_folder_that_does_not_exist_is_unavailable(tmp_path):
-    refused(StoreUnavailable, f"sqlite:///{tmp_path}/nowhere/books.db")
+    said = refused(StoreUnavailable, f"sqlite:///{tmp_path}/nowhere/books.db")
+    assert said.endswith(f"there is no folder `{tmp_path}/nowhere`")
     assert list(tmp_path.iterdir()) == []
 
 
