@@ -1,6 +1,7 @@
 """One connection to Redis that many tasks share: implicit pipelining.
 
-All calls that tasks make in one turn of the event loop go out in one write. Replies come in the
+The calls that tasks make in one turn of the event loop go out in one write, or in a few where they
+are many: Redis works on the first ones while the others are still being asked. Replies come in the
 order of the calls, so each reply belongs to the oldest call that has none, whether somebody still
 waits for it or not: a cancelled call, and one whose time is over, keep their place in the queue.
 
@@ -26,6 +27,8 @@ from quota.redis.target import Address
 _HUNG_AFTER: Final = 4
 # Calls under way on one connection. More than these means that Redis does not keep up.
 _MOST_WAITING: Final = 16_384
+# So many calls are written before their turn ends. At 64 tasks this makes a call a third cheaper; 8 and 32 do the same.
+_MOST_UNSENT: Final = 16
 
 
 class Pipe(asyncio.Protocol):
@@ -88,6 +91,8 @@ class Pipe(asyncio.Protocol):
         future: asyncio.Future[Any] = self._loop.create_future()
         self._unsent.append(packed)
         self._waiting.append(future)
+        if len(self._unsent) >= _MOST_UNSENT:
+            self._write()
         return future
 
     def begin(self) -> None:

@@ -13,6 +13,7 @@ import pytest
 from quota.redis import AsyncRedis, RedisUnavailable, Script, open_async
 from quota.redis.wire import Argument
 from tests.redis.shells import COUNT, ECHO, PATIENT, SHORT, a_turn
+from tests.redis.trouble import until
 from tests.servers import Redis, RedisAt
 from tests.servers.proxy import Fault, Proxy
 
@@ -35,16 +36,36 @@ def in_a_loop(
     asyncio.run(tested())
 
 
-def test_all_calls_of_a_turn_go_out_in_one_write(redis_url: str):
+def test_few_calls_of_a_turn_go_out_in_one_write(redis_url: str):
+    with Proxy(redis_url) as proxy:
+
+        async def fifteen_at_once(client: AsyncRedis) -> None:
+            await client.run(ECHO, KEY, [])
+            before = len(proxy.exchanges)
+            echoed = await asyncio.gather(*(client.run(ECHO, KEY, [n]) for n in range(15)))
+            assert echoed == [[KEY, str(n).encode()] for n in range(15)]
+            sent = proxy.exchanges[before:]
+            assert [each.request.count(b"EVALSHA") for each in sent] == [15]
+
+        in_a_loop(fifteen_at_once, proxy.url)
+        assert {each.connection for each in proxy.exchanges} == {0}
+
+
+def test_redis_gets_the_first_of_many_calls_before_their_turn_ends(redis_url: str):
     with Proxy(redis_url) as proxy:
 
         async def sixty_four_at_once(client: AsyncRedis) -> None:
             await client.run(ECHO, KEY, [])
             before = len(proxy.exchanges)
-            echoed = await asyncio.gather(*(client.run(ECHO, KEY, [n]) for n in range(64)))
+
+            async def keeps_the_turn() -> None:
+                until(lambda: len(proxy.exchanges) > before)
+
+            calls = [client.run(ECHO, KEY, [n]) for n in range(64)]
+            replies = await asyncio.gather(*calls[:20], keeps_the_turn(), *calls[20:])
+            assert proxy.exchanges[before].request.count(b"EVALSHA") == 16
+            echoed = [reply for reply in replies if reply is not None]
             assert echoed == [[KEY, str(n).encode()] for n in range(64)]
-            sent = proxy.exchanges[before:]
-            assert [each.request.count(b"EVALSHA") for each in sent] == [64]
 
         in_a_loop(sixty_four_at_once, proxy.url)
         assert {each.connection for each in proxy.exchanges} == {0}
