@@ -27,8 +27,8 @@ _RECONNECT: Final = frozenset({"READONLY", "MASTERDOWN", "NOAUTH", "DENIED"})
 _NO_PLACE: Final = "ERR max number of clients"
 # What a stranger is told instead of NOAUTH where the command has more than ten parts, or a long one.
 _STRANGER: Final = "ERR Protocol error: unauthenticated"
-# NOPERM, of a command within the script.
-_FORBIDDEN: Final = "ERR ACL failure in script"
+# NOPERM, of a command within the script: as Redis 7.2 and Valkey say it, and as Redis 7.0 does.
+_FORBIDDEN: Final = ("ERR ACL failure in script", "ERR The user executing the script can't")
 _KILLED: Final = re.compile(r"ERR .*\bSCRIPT KILL\b")
 # Redis before 7 wraps the code of a command that fails inside a script.
 _WRAPPED: Final = re.compile(r"ERR Error running script.*: -([A-Z]+) ", re.DOTALL)
@@ -60,7 +60,7 @@ def code_of(reply: hiredis.ReplyError) -> str:
 def is_failure(reply: hiredis.ReplyError) -> bool:
     """Whether an error reply means that Redis cannot serve us now."""
     text = str(reply)
-    if code_of(reply) in _ASK_SQL or text.startswith((_NO_PLACE, _STRANGER, _FORBIDDEN)):
+    if code_of(reply) in _ASK_SQL or text.startswith((_NO_PLACE, _STRANGER, *_FORBIDDEN)):
         return True
     return bool(_KILLED.match(text))
 
