@@ -89,9 +89,13 @@ class Redis(RedisAt, Server):
     def is_ready(self) -> bool:
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
-                connection.sendall(b"INFO server\r\n")
-                # Another server may have taken the port: then ours has ended, or soon will.
-                return f"process_id:{self.pid}\r\n".encode() in connection.recv(65536)
+                connection.sendall(b"INFO server persistence\r\n")
+                said = connection.recv(65536)
+                # Another server may have taken the port: then ours has ended, or soon will. And
+                # while it loads what it kept, it answers INFO, but refuses most other commands.
+                return (
+                    f"process_id:{self.pid}\r\n".encode() in said and b"\r\nloading:0\r\n" in said
+                )
         except OSError:
             return False
 

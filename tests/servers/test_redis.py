@@ -54,6 +54,15 @@ def test_settings_may_ask_for_data_that_outlive_a_restart():
         assert server.run("GET", "key") == "value"
 
 
+def test_a_redis_is_ready_once_it_has_loaded_what_it_kept():
+    # It answers while it loads, every 1,024 keys; the delay is in microseconds for each of them.
+    with Redis(settings={"appendonly": "yes", "key-load-delay": "100"}) as server:
+        server.run("EVAL", "for i = 1, 8000 do redis.call('SET', i, i) end", 0)
+        server.restart()
+        assert server.run("INFO", "persistence")["loading"] == 0
+        assert server.run("DBSIZE") == 8000
+
+
 def test_a_server_that_does_not_start_says_why():
     with (
         pytest.raises(ServerError, match="no-such-setting"),
