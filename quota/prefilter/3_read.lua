@@ -1,7 +1,8 @@
 -- One decision, over one account's state (its layout: state.py). Nothing is written unless everything passes.
 --   ARGV: 'd', now in microseconds or '' for the server's clock, deadline in microseconds, the key's
---   fingerprint (and the request's, where SQL is not asked), facts that the caller assumed, program (program.py),
---   member's fingerprint or ''.    Answers: {verdict, now, ...}, see answers.py
+--   fingerprint (and the request's, where SQL is not asked), facts that the caller assumed, program (program.py), and
+--   the member's fingerprint, where there is one.
+--   Answers: {verdict, now, ...}, see answers.py; or now alone, where SQL may grant it.
 local PASSED, DENIED, FACTS, COLD, MAYBE_REPLAYED, DOUBTFUL, OTHER_WINDOW, LATE, REPLAYED, CONFLICT =
   1, 0, 2, 3, 4, 5, 6, 7, 8, 9
 local now, print, member = clock(ARGV[2]), ARGV[4], ARGV[7]
@@ -51,10 +52,9 @@ if unbooked then
     place = find(blob, sub(print, 1, 8), place + 1, true)
   end
 else
-  local place = n_uses > 0 and find(blob, print, at_prints, true)
+  -- Of open grants and of usage. SQL can tell, should it only look like one.
+  local place = n_leases + n_uses > 0 and find(blob, print, at_leases, true)
   if place and place < at_spends then return {MAYBE_REPLAYED, now} end
-  place = n_leases > 0 and find(blob, print, at_leases, true)
-  if place and place < at_unbooked then return {MAYBE_REPLAYED, now} end
   if n_filter > 0 then
     bit = unpack('<I4', print) % (8 * n_filter)
     byte = string.byte(blob, at_filter + floor(bit / 8))
@@ -71,7 +71,7 @@ for index = 1, n_names do
   local at = at_names + 4 * index - 4
   names[sub(blob, at, at + 3)] = index
 end
-local me = member == '' and 0 or 255
+local me = member and 255 or 0
 for index = 1, (me == 255 and n_members or 0) do
   local at = at_members + 8 * index - 8
   if sub(blob, at, at + 7) == member then me = index end
@@ -111,10 +111,11 @@ if n_unbooked > 0 then
 end
 
 -- What each window holds, of the usage that has not come back.
-local n_windows, n_limits, n_sources, c = p[1], p[2], p[3], 14
-local sums, rows, spends, stale_uses = {}, nil, nil, 0
+local n_windows, n_limits, n_sources, c = p[1], p[2], p[3], 15
+local sums, rows, n_rows, spends, stale_uses = {0, 0, 0, 0}, nil, 0, nil, 0  -- sums: with room for four at once
 if n_windows > 0 and n_uses > 0 then
   rows = {unpack('<' .. string.rep('I7I1I1I3', n_uses), blob, at_uses)}  -- instant, source, whose, units
+  n_rows = 4 * n_uses
   local old = now - reach * 1000000
   while stale_uses < n_uses and rows[4 * stale_uses + 1] <= old do stale_uses = stale_uses + 1 end
   for u = 0, gone and n_uses - 1 or -1 do
@@ -138,29 +139,43 @@ for w = 1, n_windows do
     end
     c = c + 6 + p[c + 5]
   else
-    -- Of which sources; their numbers say whether they are paid, too.
-    local count, named = p[c + 4], nil
-    c = c + 5
-    if count > 0 then
+    -- Of which sources, if not of all; their numbers say whether they are paid, too.
+    local count, one, named = p[c + 4], nil, nil
+    if count == 1 then
+      one = names[p[c + 5]] or 255
+    elseif count > 1 then
       named = {}
-      for s = c, c + count - 1 do
-        local index = names[p[s]]
-        if index then named[index], named[index + 128] = true, true end
-      end
-      c = c + count
+      for s = c + 5, c + 4 + count do named[names[p[s]] or 255] = true end
     end
-    for row = 1, rows and 4 * n_uses or 0, 4 do
-      if rows[row] >= since and (not named or named[rows[row + 1]]) and (not only or only == rows[row + 2]) then
-        sum = sum + rows[row + 3]
+    if count == 0 and not only then
+      for row = 1, n_rows, 4 do
+        if rows[row] >= since then sum = sum + rows[row + 3] end
+      end
+    else
+      for row = 1, n_rows, 4 do
+        if rows[row] >= since and (not only or only == rows[row + 2]) then
+          local source = rows[row + 1] % 128
+          if count == 0 or source == one or named and named[source] then sum = sum + rows[row + 3] end
+        end
       end
     end
+    c = c + 5 + count
   end
   sums[w] = sum
 end
 
--- The limits. A rate's state is a whole number of microseconds and a rest in parts of 1/limit: exact (GCRA). Those
--- that count units are only noted: how many units are asked for is not known yet.
-local limits, counted, passed, reads, taken, tats, rows_of = {}, {}, p[11] == 0
+-- Most requests are paid for by their first source, an allowance that no limit guards. What is not noted in SQL takes
+-- no units. Of any other request it is found below who pays, and how many units that are.
+local at_limits, at_sources, simple, total = c, p[14], false, nil
+if unbooked then
+  total = 0
+elseif n_sources > 0 and p[at_sources] == 1 and p[at_sources + 6] == 0 then
+  simple = sums[p[at_sources + 1]] + p[at_sources + 3] <= p[at_sources + 2]
+  if simple then total = p[at_sources + 3] end
+end
+
+-- The limits. A rate's state is a whole number of microseconds and a rest in parts of 1/limit: exact (GCRA).
+local passed, reads, taken, tats, rows_of = p[11] == 0, nil, nil, nil, nil
 if unbooked then reads, taken = {}, {} end
 if n_tats > 0 then
   tats, rows_of = {unpack('<' .. string.rep('I1I1I7I6I6', n_tats), blob, at_tats)}, {}  -- name, whose, q, r, scale
@@ -168,9 +183,8 @@ if n_tats > 0 then
     if tats[row + 2] >= now then rows_of[tats[row] * 256 + tats[row + 1]] = row end
   end
 end
-for l = 1, n_limits do
+for _ = 1, n_limits do
   local kind = p[c]
-  limits[l] = c
   if kind == 1 then
     -- The interval is per / limit, the burst lasts burst * per / limit: each a whole number and a rest.
     local name, limit = p[c + 1], p[c + 3]
@@ -202,10 +216,11 @@ for l = 1, n_limits do
     if unbooked then reads[#reads + 1] = used end
     c = c + 3
   elseif kind == 3 then
-    if unbooked then reads[#reads + 1] = sums[p[c + 1]] end
-    if p[c + 4] == 0 then counted[#counted + 1] = c end
-    c = c + 5  -- window, units, denies, whether it guards sources only
+    -- Whether it guards sources only, window, units, denies. How many units are asked for may not be known yet.
+    if unbooked then reads[#reads + 1] = sums[p[c + 2]] end
+    if total and p[c + 1] == 0 and sums[p[c + 2]] + total > p[c + 3] then passed = false end
+    c = c + 5
   else
-    c = c + 3 + 3 * p[c + 2]  -- whether it guards sources only, then {window, limit, currency}
+    c = c + 2 + 3 * p[c + 1]  -- {window, limit, currency}, of sources that are paid
   end
 end

@@ -1,15 +1,14 @@
--- Who pays: {name, 128 where it is paid, units} one after the other. Most requests are paid for by their first source,
--- an allowance that no limit guards.
-local gives, total = nil, 0
-if unbooked then
-  gives = {}
-elseif passed and n_sources > 0 and p[c] == 1 and p[c + 6] == 0 and sums[p[c + 1]] + p[c + 3] <= p[c + 2] then
-  total = p[c + 3]
-  gives = {p[c + 5], 0, total}
-elseif passed then
+-- Who pays: {name, 128 where it is paid, units} one after the other.
+local gives = simple and {p[at_sources + 5], 0, total} or {}
+if passed and not unbooked and not simple then
   -- Units come back to lots when what is due is written: only SQL can tell which source pays then.
   if due then return {DOUBTFUL, now} end
-  local sources = {}
+  local limits, sources = {}, {}
+  c = at_limits
+  for l = 1, n_limits do
+    limits[l] = c
+    c = c + (p[c] == 1 and 8 or p[c] == 2 and 3 or p[c] == 3 and 5 or 2 + 3 * p[c + 1])
+  end
   for s = 1, n_sources do
     -- paid, window, units, weight, split, name, guards
     local guards = {}
@@ -30,7 +29,7 @@ elseif passed then
 
   -- Whether so many units are within a limit that counts them.
   local function within(at, units)
-    if p[at] == 3 then return sums[p[at + 1]] + units <= p[at + 2] end
+    if p[at] == 3 then return sums[p[at + 2]] + units <= p[at + 3] end
     local cost = {}
     for _, lot in ipairs(lots) do
       local part = math.min(lot[1], units)
@@ -38,7 +37,7 @@ elseif passed then
       cost[lot[4]] = (cost[lot[4]] or 0) - floor(-lot[3] * part / lot[2])
       units = units - part
     end
-    for cap = at + 3, at + 3 * p[at + 2], 3 do
+    for cap = at + 2, at - 1 + 3 * p[at + 1], 3 do
       local currency = names[p[cap + 2]] or 255
       local asked = cost[currency] or 0
       if asked > 0 and sums[p[cap]] + asked > p[cap + 1] then return false end
@@ -51,7 +50,7 @@ elseif passed then
   end
 
   local function most_within(at, units)
-    if p[at] == 3 then return math.max(0, math.min(units, p[at + 2] - sums[p[at + 1]])) end
+    if p[at] == 3 then return math.max(0, math.min(units, p[at + 3] - sums[p[at + 2]])) end
     local low, high = 0, units
     while low < high do
       local middle = floor((low + high + 1) / 2)
@@ -76,7 +75,7 @@ elseif passed then
         end
       end
       if not within(at, before + need) then
-        stop = stop or (p[at] == 3 and p[at + 3] == 1 and heed_stops)
+        stop = stop or (p[at] == 3 and p[at + 4] == 1 and heed_stops)
         units = math.min(units, math.max(0, most_within(at, before + need) - before))
       end
     end
@@ -122,19 +121,16 @@ elseif passed then
   end
 
   local parts = cover(1, 1, 1, p[5], {})
-  passed, gives = parts ~= nil, {}
+  passed, total = parts ~= nil, 0
   for _, part in ipairs(parts or {}) do
     local source = sources[part[1]]
     gives[#gives + 1], gives[#gives + 2], gives[#gives + 3] = source[6], source[1] and 128 or 0, part[2]
     total = total + part[2]
   end
-  for l = 1, n_limits do
-    if p[limits[l]] == 4 and p[limits[l] + 1] == 0 then passed = passed and within(limits[l], total) end
+  -- Limits of units that are not some sources' alone.
+  for _, at in ipairs(limits) do
+    if p[at] == 3 and p[at + 1] == 0 then passed = passed and within(at, total) end
   end
-end
--- Limits of units that are not some sources' alone. What is not noted in SQL takes none, and must find them unpassed.
-for l = 1, passed and #counted or 0 do
-  if sums[p[counted[l] + 1]] + total > p[counted[l] + 2] then passed = false end
 end
 
 if not passed then

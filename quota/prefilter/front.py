@@ -17,6 +17,7 @@ from policies.instants import micros
 from policies.policy_set import PolicySet
 from quota.ask import Ask
 from quota.grants import Denial, Grant
+from quota.prefilter.answers import answered
 from quota.prefilter.budgets import BudgetMemory
 from quota.prefilter.compiler import Compiler
 from quota.prefilter.lives import UnbookedLives
@@ -150,12 +151,13 @@ class Front:
         outcome = self.local.decide(policy_set, ask, facts, self._clock())
         return self.answer(policy_set, ask, outcome, 0, by="local")
 
-    def heard(self, reply: Any) -> Any:
-        """Note what time it is at the server, to tell it until when it may take anything."""
-        if self._server_time and not 0 <= reply[1] - self._heard_at < SECOND:
-            self._heard_at = reply[1]
-            self._ahead = reply[1] - micros(self._clock())
-        return reply
+    def heard(self, reply: Any) -> list[Any]:
+        """Note what time it is at the server, to tell it until when it may take anything. Returns what it says."""
+        said = answered(reply)
+        if self._server_time and not 0 <= said[1] - self._heard_at < SECOND:
+            self._heard_at = said[1]
+            self._ahead = said[1] - micros(self._clock())
+        return said
 
     def forget(self, account: str) -> None:
         """Forget an account, here and in Redis."""

@@ -11,10 +11,10 @@ from policies.instants import from_micros
 from policies.policy_set import PolicySet
 from quota.grants import Ending, Grant, Status
 from quota.prefilter.local import LocalLimits
-from quota.prefilter.prefilter import Argument
 from quota.prefilter.prints import Keys
 from quota.prefilter.unbooked import RELEASED, SETTLED, STATUSES, Ids, unknown
 from quota.redis import RedisUnavailable, Script, SyncRedis
+from quota.redis.wire import Argument
 
 LIFETIME_MS: Final = 3_600_000
 

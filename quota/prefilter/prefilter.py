@@ -20,19 +20,19 @@ from policies.request import Request
 from policies.rules import Ruleset
 from policies.waterfall import decide
 from quota.ask import Ask
-from quota.prefilter.answers import Verdict
+from quota.prefilter.answers import Verdict, asked
 from quota.prefilter.budgets import BudgetMemory
 from quota.prefilter.compiler import Compiler, Question
 from quota.prefilter.facts import Facts
 from quota.prefilter.prints import Keys, key_print, member_print
 from quota.prefilter.unpacking import unpacked
+from quota.redis.wire import Argument
 
 ROUNDS_MOST: Final = 4
 NEVER: Final = 2**52
 FACTS_MOST: Final = 100_000
 """Of how many accounts a process remembers plan and settings: the next call then needs one command."""
 
-Argument = bytes | int | str
 Call = tuple[bytes, list[Argument]]
 ResultT = TypeVar("ResultT")
 Steps = Generator[Call, Any, ResultT]
@@ -113,8 +113,9 @@ class Prefilter:
                 return AskSql("it is not a request that the policy file admits", helps=False)
             if question.program is None:
                 return AskSql("a policy is of a kind that Redis does not decide", helps=False)
-            told: list[Argument] = [facts.text, question.program.data, member]
-            verdict, at, *rest = yield key, ["d", given_now, deadline, raw, *told]
+            program = question.program.data
+            args = asked(given_now, deadline, raw, facts.text, program, member)
+            verdict, at, *rest = yield key, args
             match verdict:
                 case Verdict.PASSED:
                     return Passed(raw)

@@ -73,13 +73,13 @@ def compiled(
         return None
     asked = rules.asked(request, circumstances)
     windows = _Windows(now)
-    written = list[Value]()
+    for_limits, for_sources = list[Value](), list[Value]()
     for limit in limits:
-        _write_limit(written, limit, asked, windows)
+        _write_limit(for_limits, limit, asked, windows)
     place = {id(limit): index + 1 for index, limit in enumerate(limits)}
     for source, weight, its_guards in zip(rules.sources, weights, guards, strict=True):
         at = [place[id(limit)] for limit in its_guards if id(limit) in place]
-        _write_source(written, source, weight, at, asked, windows)
+        _write_source(for_sources, source, weight, at, asked, windows)
     hold = rules.operation.hold.queued
     if not windows.exact or hold.is_calendar:
         return None
@@ -102,7 +102,8 @@ def compiled(
         windows.since,
         windows.until,
     ]
-    values = (*head, *windows.all, *written)
+    at_sources = len(head) + 2 + len(windows.all) + len(for_limits)  # counted from 1, as Lua does
+    values = (*head, at_sources, *windows.all, *for_limits, *for_sources)
     return Program(b"".join(map(encoded, values)), windows.since, windows.until)
 
 
@@ -199,10 +200,10 @@ def _write_limit(written: list[Value], limit: Limit, asked: Asked, windows: _Win
             written += (2, limit.scope == "member", limit.limit)
         case UsageLimit():
             at = windows.place(limit.usage_read(asked), of_member=limit.scope == "member")
-            written += (3, at, limit.units, limit.when_exhausted == "deny", limit.is_guard)
+            written += (3, limit.is_guard, at, limit.units, limit.when_exhausted == "deny")
         case SpendLimit():
             caps = list(_caps(limit, asked, windows))
-            written += (4, limit.is_guard, len(caps))
+            written += (4, len(caps))
             for cap in caps:
                 written += cap
         case _:

@@ -20,11 +20,10 @@ from policies.suggest import shown
 from policies.waterfall import decide
 from quota.ask import Ask
 from quota.grants import Grant, Status
-from quota.prefilter.answers import Verdict
+from quota.prefilter.answers import Verdict, asked
 from quota.prefilter.compiler import Question
 from quota.prefilter.later import LaterFindings
 from quota.prefilter.prefilter import (
-    Argument,
     AskSql,
     Passed,
     Prefilter,
@@ -117,8 +116,8 @@ def unbooked_steps(
         program = question.program
         if program is None:
             return AskSql("a policy is of a kind that Redis does not decide", helps=False)
-        told: list[Argument] = [facts.text, program.data, member]
-        verdict, at, *rest = yield key, ["d", given_now, deadline, raw + question.mark, *told]
+        args = asked(given_now, deadline, raw + question.mark, facts.text, program.data, member)
+        verdict, at, *rest = yield key, args
         match verdict:
             case Verdict.PASSED:
                 expires, numbers, stale = rest

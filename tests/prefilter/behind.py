@@ -59,8 +59,9 @@ class Behind(World):
         heard, seen = self.front.heard, list[Verdict]()
 
         def watched(reply: Any) -> Any:
-            seen.append(Verdict(reply[0]))
-            return heard(reply)
+            said = heard(reply)
+            seen.append(Verdict(said[0]))
+            return said
 
         self.front.heard = watched  # type: ignore[method-assign]
         return seen

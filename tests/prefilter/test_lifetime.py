@@ -9,7 +9,7 @@ import redis
 
 from policies.instants import micros
 from policies.request import Circumstances
-from quota.prefilter.answers import Verdict
+from quota.prefilter.answers import Verdict, answered, asked
 from quota.prefilter.compiler import Compiler
 from quota.prefilter.messages import HOUR_MS, WEEK_MS
 from quota.prefilter.prints import redis_key, request_print, unbooked_print
@@ -26,10 +26,10 @@ def test_who_asks_no_more_is_let_go_after_a_week_whoever_tells_the_time(redis_se
     assert program
     raw = unbooked_print("ada", "k") + request_print("")
     assert program is not None
-    asked = ["d", micros(told) if told else "", 2**52, raw, "", program.data, ""]
+    args = asked(micros(told) if told else "", 2**52, raw, "", program.data, b"")
     with redis.Redis.from_url(redis_server.url) as client:
         client.delete(redis_key("ada"))
-        verdict, *_ = client.eval(script_text(), 1, redis_key("ada"), *asked)
+        verdict, *_ = answered(client.eval(script_text(), 1, redis_key("ada"), *args))
         left = client.pttl(redis_key("ada"))
     assert verdict == Verdict.PASSED
     assert WEEK_MS + HOUR_MS - 60_000 < left <= WEEK_MS + HOUR_MS
