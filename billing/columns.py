@@ -9,7 +9,7 @@ from typing import Any, Final
 from sqlalchemy import BigInteger, DateTime, Dialect, Text
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
-from policies.instants import from_micros, micros
+from policies.instants import EPOCH, MICROSECOND, micros
 
 WORDS: Final = Text().with_variant(Text(collation="C"), "postgresql")
 """Text that is compared byte by byte on every database: keys and names mean what they are, not how they sort."""
@@ -57,7 +57,8 @@ def _stored(instant: datetime | None) -> int | None:
 
 
 def _loaded(count: int | None) -> datetime | None:
-    return None if count is None else from_micros(count)
+    # As `from_micros` does, without the call: an admit reads hundreds of instants.
+    return None if count is None else EPOCH + count * MICROSECOND
 
 
 def _in_utc(instant: datetime | None) -> datetime | None:
