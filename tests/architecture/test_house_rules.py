@@ -21,7 +21,7 @@ def listed(breaches: list[str]) -> str:
     return "\n" + "\n".join(breaches)
 
 
-@pytest.mark.parametrize("package", source.PACKAGES)
+@pytest.mark.parametrize("package", [*source.PACKAGES, "docs/examples"])
 def test_functions_have_at_most_70_lines_and_files_at_most_400(package):
     breaches = [breach for each in source.sources(package) for breach in rules.too_long(each)]
     assert not breaches, listed(breaches)
