@@ -13,22 +13,23 @@ from __future__ import annotations
 
 import heapq
 import uuid
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any, ClassVar, Final
+from functools import partial
+from typing import ClassVar, Final
 
 from policies.errors import ComptrollerError, InvalidRequest
 from policies.instants import EPOCH, micros
 from policies.policy_set import PolicySet
 from quota.ask import name
 from quota.engine import Comptroller
-from quota.grants import Ending, Grant
+from quota.grants import Denial, Ending, Grant
 from quota.replay_books import BookTotals, book_totals, has_grants
+from quota.replay_totals import AccountTotals, Totals
 from quota.scratch import scratch
 from quota.stores.opening import open_store, without_password
 from quota.traces import Row, Status
@@ -44,86 +45,14 @@ PROGRESS_ROWS: Final = 64
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 
+OnDenial = Callable[[Comptroller, Row, Denial], bool]
+"""Acts on a denial, say by buying what it offers, and answers whether the row is to be decided once more."""
+
 
 class ReplayDisagrees(ComptrollerError):  # noqa: N818 - what it says
     """The engine's answers and its books do not add up to the same totals."""
 
     exit_code: ClassVar[int] = 1
-
-
-@dataclass(slots=True)
-class AccountTotals:
-    """One account's part. Units: net of what came back. GPU cost: estimated, in micro-dollars."""
-
-    requests: int = 0
-    granted: int = 0
-    denied: int = 0
-    units: int = 0
-    gpu_cost_micro_usd: int = 0
-
-
-@dataclass(slots=True)
-class Totals:
-    """What a replay added up. Units are net of what came back.
-
-    GPU cost is in micro-dollars, `actual` that of settled and released grants; revenue is in minor
-    units.
-    """
-
-    policy_version: str
-    granted: int = 0
-    denied: int = 0
-    invalid: int = 0
-    settled: int = 0
-    released: int = 0
-    expired: int = 0
-    estimated_micro_usd: int = 0
-    actual_micro_usd: int = 0
-    revenue_minor: int = 0
-    denied_by_reason: Counter[str] = field(default_factory=Counter)
-    units: Counter[str] = field(default_factory=Counter)
-    accounts: dict[str, AccountTotals] = field(default_factory=dict)
-
-    @property
-    def requests(self) -> int:
-        """How many rows were decided."""
-        return self.granted + self.denied
-
-    @property
-    def open(self) -> int:
-        """How many grants had not ended when the last row was decided."""
-        return self.granted - self.settled - self.released - self.expired
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as plain values, for JSON. Money and units are integers."""
-        return {
-            "requests": self.requests,
-            "granted": self.granted,
-            "denied": self.denied,
-            "invalid": self.invalid,
-            "denied_by_reason": dict(sorted(self.denied_by_reason.items())),
-            "settled": self.settled,
-            "released": self.released,
-            "expired": self.expired,
-            "open": self.open,
-            "units": dict(sorted(self.units.items())),
-            "gpu_cost_micro_usd": {
-                "estimated": self.estimated_micro_usd,
-                "actual": self.actual_micro_usd,
-            },
-            "revenue_minor": self.revenue_minor,
-            "policy_version": self.policy_version,
-            "accounts": {
-                name: {
-                    "requests": each.requests,
-                    "granted": each.granted,
-                    "denied": each.denied,
-                    "units": each.units,
-                    "gpu_cost_micro_usd": each.gpu_cost_micro_usd,
-                }
-                for name, each in sorted(self.accounts.items())
-            },
-        }
 
 
 @dataclass(slots=True)
@@ -156,6 +85,7 @@ def replay(
     database: str | None = None,
     redis: str | None = None,
     skip_invalid: bool = False,
+    on_denial: OnDenial | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Totals:
     """Run recorded rows through the engine and add up what it answers.
@@ -168,6 +98,8 @@ def replay(
         database: a URL; the default is a private temporary database that is gone afterwards.
         redis: a URL of what answers denials in front of it; what else is kept there is left alone.
         skip_invalid: count rows that cannot be requests instead of stopping at the first.
+        on_denial: called with each denial, at its instant: it may buy the pack that is offered, as somebody would
+            have. Where it answers True the row is decided once more, and only that answer counts.
         progress: called every few rows with the number of rows read.
 
     Raises:
@@ -187,7 +119,9 @@ def replay(
                     raise InvalidRequest(
                         f"the database `{shown}` holds grants already: replay into an empty one"
                     )
-            run = _Replay(comptroller, policy_set, clock, name, plan, skip_invalid=skip_invalid)
+            run = _Replay(
+                comptroller, policy_set, clock, name, plan, on_denial, skip_invalid=skip_invalid
+            )
             with _apart(comptroller, run.totals) as tell:
                 run.run(rows, progress, tell)
         with store.reading() as db:
@@ -221,9 +155,11 @@ class _Replay:
         clock: SetClock,
         name: str,
         plan: str | None,
+        on_denial: OnDenial | None,
         *,
         skip_invalid: bool,
     ) -> None:
+        self._on_denial = on_denial
         self._comptroller, self._policy_set, self._clock = comptroller, policy_set, clock
         self._name, self._plan, self._skip_invalid = name, plan, skip_invalid
         self._charges_expired = policy_set.on_expire == "charge"
@@ -343,17 +279,21 @@ class _Replay:
     def _decide(self, row: Row) -> str | None:
         """Admit a row, and count the answer. Returns why it is no request, if it is none."""
         totals = self.totals
+        admit = partial(
+            self._comptroller.admit,
+            account=row.account,
+            operation=row.operation,
+            attributes=row.attributes,
+            key=str(row.number),
+            plan=self._plan or row.plan,
+            member=row.member,
+        )
         try:
-            decision = self._comptroller.admit(
-                account=row.account,
-                operation=row.operation,
-                attributes=row.attributes,
-                key=str(row.number),
-                plan=self._plan or row.plan,
-                member=row.member,
-            )
+            decision = admit()
         except InvalidRequest as error:
             return str(error)
+        if not decision and self._on_denial and self._on_denial(self._comptroller, row, decision):
+            decision = admit()
         account = totals.accounts.get(row.account)
         if account is None:
             account = totals.accounts[row.account] = AccountTotals()

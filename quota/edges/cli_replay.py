@@ -26,8 +26,8 @@ from quota.edges.common import (
     several,
     write,
 )
-from quota.replay import Totals
 from quota.replay import replay as run_replay
+from quota.replay_totals import Totals
 from quota.traces import read_trace
 
 STDIO = "-"
