@@ -61,6 +61,10 @@ class UnknownPurchase(InvalidRequest):
     """There is no such purchase."""
 
 
+class PaymentNotConfigured(InvalidRequest):
+    """Selling needs a Stripe key or a webhook secret, and this process was given none. No buyer can mend that."""
+
+
 class IdempotencyConflict(ComptrollerError):  # noqa: N818 - the contract's name
     """The key, reference or attempt was used before, with other arguments."""
 

@@ -12,7 +12,13 @@ from billing.stripe.events import Event, Heard, heard_of, parsed, related
 from billing.stripe.plan_events import shows_few_lines
 from billing.stripe.settings import HOW, StripeSettings
 from billing.stripe.signature import check_signature
-from policies.errors import ComptrollerError, InvalidRequest, PaymentRefused, in_one_line
+from policies.errors import (
+    ComptrollerError,
+    InvalidRequest,
+    PaymentNotConfigured,
+    PaymentRefused,
+    in_one_line,
+)
 from policies.units import whole
 from quota.methods.base import HostSession
 from quota.methods.retried import retried
@@ -49,7 +55,8 @@ class InboxMethods(StripeMethods):
 
         Raises:
             InvalidSignature: Stripe did not sign it with one of the secrets, or not lately.
-            InvalidRequest: it is no event, of another mode or account, or no Stripe key is configured.
+            InvalidRequest: it is no event, or of another mode or account.
+            PaymentNotConfigured: there is no Stripe key, or no webhook secret.
             AccountBusy: the account stayed locked past the timeout. Answer 500: Stripe sends it again.
             StoreUnavailable: the database cannot be written. Answer 500: Stripe sends it again.
             PaymentUnavailable: it is a thin event, or of a long invoice, and Stripe cannot be asked now. Answer 500.
@@ -59,7 +66,7 @@ class InboxMethods(StripeMethods):
         if not isinstance(payload, bytes):
             raise InvalidRequest("payload must be the request's body as bytes, not parsed")
         if not settings.webhook_secrets:
-            raise InvalidRequest(f"no webhook secret is configured: {HOW}")
+            raise PaymentNotConfigured(f"no webhook secret is configured: {HOW}")
         check_signature(payload, signature, settings.webhook_secrets, self._clock())
         event = of_this_account(payload, settings)
         if session is not None:

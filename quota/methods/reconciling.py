@@ -81,7 +81,8 @@ class ReconcilingMethods(InboxMethods):
             progress: is told what is looked at, and how much of that was.
 
         Raises:
-            InvalidRequest: `since` is naive or in the future, or no Stripe key is configured.
+            InvalidRequest: `since` is naive or in the future.
+            PaymentNotConfigured: there is no Stripe key.
             PaymentRefused: Stripe does not accept the key.
             PaymentUnavailable: Stripe cannot be reached; asked again, it goes on where it was.
             StoreUnavailable: the database cannot be written.

@@ -39,7 +39,8 @@ class RefundingMethods(SellingMethods):
 
         Raises:
             UnknownPurchase: there is no such purchase.
-            InvalidRequest: nothing was paid for it, or less than that is left, or no Stripe key is configured.
+            InvalidRequest: nothing was paid for it, or less than that is left.
+            PaymentNotConfigured: there is no Stripe key.
             IdempotencyConflict: the key was used before, for another amount.
             PaymentRefused: Stripe will not do it.
             PaymentUnavailable: Stripe cannot be reached; ask again.

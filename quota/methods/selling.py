@@ -68,7 +68,8 @@ class SellingMethods(StripeMethods):
 
         Raises:
             InvalidRequest: there is no such pack or plan, or not in that currency, or the account has a subscription
-                already, or no Stripe key is configured.
+                already.
+            PaymentNotConfigured: there is no Stripe key.
             PaymentRefused: Stripe will not do it.
             PaymentUnavailable: Stripe cannot be reached; ask again.
         """
@@ -124,7 +125,8 @@ class SellingMethods(StripeMethods):
         """Return the address of a session in Stripe's customer portal, where a buyer finds cards and receipts.
 
         Raises:
-            InvalidRequest: the account has never been offered anything, or no Stripe key is configured.
+            InvalidRequest: the account has never been offered anything.
+            PaymentNotConfigured: there is no Stripe key.
             PaymentRefused: Stripe will not do it.
             PaymentUnavailable: Stripe cannot be reached; ask again.
         """

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from billing.stripe.events import Heard, heard_of
 from billing.stripe.plan_facts import PlanRules
 from billing.stripe.settings import HOW, StripeSettings
-from policies.errors import InvalidRequest
+from policies.errors import PaymentNotConfigured
 from quota.forks import abandon
 from quota.methods.base import Methods
 from quota.methods.retried import retried
@@ -29,7 +29,7 @@ class StripeMethods(Methods):
 
     def _settings(self) -> StripeSettings:
         if self._stripe is None:
-            raise InvalidRequest(f"no Stripe key is configured: {HOW}")
+            raise PaymentNotConfigured(f"no Stripe key is configured: {HOW}")
         return self._stripe
 
     @property

@@ -97,7 +97,7 @@ class TopUpMethods(SellingMethods):
         Returns the purchase; None where there was nothing to do.
 
         Raises:
-            InvalidRequest: no Stripe key is configured.
+            PaymentNotConfigured: there is no Stripe key.
             PaymentRefused: Stripe does not accept the key. A card that is declined switches it off instead.
             PaymentUnavailable: Stripe cannot be reached; asking again pays once.
         """

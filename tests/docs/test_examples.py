@@ -204,6 +204,17 @@ def test_there_is_no_pack_but_those_of_the_policy_file(shop):
     assert shop.stripe.every("checkout.session") == []
 
 
+def test_a_buyer_is_not_told_which_setting_is_missing_but_the_log_is(tmp_path, monkeypatch, caplog):
+    for name in ("STRIPE_API_KEY", "STRIPE_WEBHOOK_SECRETS", "STRIPE_API_BASE"):
+        monkeypatch.delenv(name, raising=False)
+    app = video_app.create_app(partial(opened, f"sqlite:///{tmp_path / 'app.db'}", FakeClock()))
+    with TestClient(app) as client:
+        for path in ("/packs/ten", "/stripe/webhook"):
+            answer = client.post(path, headers={"X-User": "ann"})
+            assert (answer.status_code, answer.json()) == (500, {"error": "this is our fault"})
+    assert caplog.text.count("set STRIPE_API_KEY") == 2
+
+
 def test_a_job_that_is_cancelled_in_the_queue_gives_everything_back(shop):
     video = shop.ask("1").json()["id"]
     assert shop.cancel(video, user="bob").status_code == 404

@@ -16,6 +16,7 @@ from quota import (
     GrantEnded,
     IdempotencyConflict,
     InvalidRequest,
+    PaymentNotConfigured,
     UnknownGrant,
     UnknownLot,
 )
@@ -290,6 +291,6 @@ SELLING: list[Callable[[World], Any]] = [
 @pytest.mark.parametrize("call", SELLING, ids=["checkout", "event", "refund", "portal"])
 def test_selling_without_a_stripe_key_says_what_to_set_and_changes_nothing(busy, call, monkeypatch):
     monkeypatch.setattr(busy.comptroller, "_stripe", None)
-    refused(busy, InvalidRequest, lambda: call(busy))
-    with pytest.raises(InvalidRequest, match="set STRIPE_API_KEY and STRIPE_WEBHOOK_SECRETS"):
+    refused(busy, PaymentNotConfigured, lambda: call(busy))
+    with pytest.raises(PaymentNotConfigured, match="set STRIPE_API_KEY and STRIPE_WEBHOOK_SECRETS"):
         call(busy)

@@ -11,7 +11,13 @@ import pytest
 
 from billing.payments import Purchase
 from billing.stripe import gateway as gateway_module
-from policies.errors import ComptrollerError, InvalidRequest, PaymentRefused, PaymentUnavailable
+from policies.errors import (
+    ComptrollerError,
+    InvalidRequest,
+    PaymentNotConfigured,
+    PaymentRefused,
+    PaymentUnavailable,
+)
 from policies.policy_set import PolicySet
 from quota import Comptroller, StripeSettings
 from quota.testing import FakeClock
@@ -43,8 +49,9 @@ def poor(monkeypatch) -> Iterator[Comptroller]:
 
 @pytest.mark.parametrize("call", SELLING, ids=["checkout", "refund", "customer_portal", "webhook"])
 def test_without_a_stripe_key_selling_says_in_one_line_what_to_set(poor, call):
-    with pytest.raises(InvalidRequest) as refused:
+    with pytest.raises(PaymentNotConfigured) as refused:
         call(poor)
+    assert isinstance(refused.value, InvalidRequest)  # as it was before it had a name of its own
     said = str(refused.value)
     assert "\n" not in said
     for what in ("no Stripe key", "STRIPE_API_KEY", "STRIPE_WEBHOOK_SECRETS", "stripe=StripeSett"):
@@ -67,7 +74,9 @@ def test_without_a_webhook_secret_events_are_refused_and_the_rest_sells(shop):
     settings = shop.comptroller._stripe
     shop.comptroller._stripe = StripeSettings(shop.stripe.api_key, [], shop.stripe.url)
     shop.checkout()
-    with pytest.raises(InvalidRequest, match="no webhook secret is configured: set STRIPE_API_KEY"):
+    with pytest.raises(
+        PaymentNotConfigured, match="no webhook secret is configured: set STRIPE_API_KEY"
+    ):
         shop.comptroller.handle_stripe_event(b"{}", "t=1,v1=x")
     shop.comptroller._stripe = settings
 

@@ -1,5 +1,6 @@
 """The web app: it asks Comptroller before a job exists, and maps each answer to HTTP in one place."""
 
+import logging
 import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
@@ -19,10 +20,12 @@ from quota import (
     IdempotencyConflict,
     InvalidRequest,
     InvalidSignature,
+    PaymentNotConfigured,
     PaymentRefused,
 )
 from video_app.product import OPEN, Job, Product, move, opened
 
+log = logging.getLogger("video_app")
 SITE = "https://videos.example"
 api = APIRouter()
 
@@ -225,8 +228,10 @@ DENIALS = {
     "account_frozen": 403,
     "budget_exhausted": 503,
 }
+OUR_FAULT = 500
 ERRORS: tuple[tuple[type[ComptrollerError], int], ...] = (
     (InvalidSignature, 400),
+    (PaymentNotConfigured, OUR_FAULT),
     (InvalidRequest, 422),
     (IdempotencyConflict, 409),
     (PaymentRefused, 502),
@@ -259,11 +264,12 @@ def refused(_: Request, error: Exception) -> JSONResponse:
 
 
 def failed(_: Request, error: Exception) -> JSONResponse:
-    """Say what is wrong with a request; of what is wrong with the product, only whether to ask again."""
+    """Say what is wrong with a request. What is wrong with us goes to the log, and nobody else can mend it."""
     assert isinstance(error, ComptrollerError)
-    for kind, status in ERRORS:
-        if isinstance(error, kind):
-            return JSONResponse({"error": str(error)}, status)
     if error.retryable:
         return JSONResponse({"error": "try again later"}, 503, {"Retry-After": "1"})
-    return JSONResponse({"error": "this is our fault"}, 500)
+    status = next((status for kind, status in ERRORS if isinstance(error, kind)), OUR_FAULT)
+    if status == OUR_FAULT:
+        log.error("a call of Comptroller failed", exc_info=error)
+        return JSONResponse({"error": "this is our fault"}, status)
+    return JSONResponse({"error": str(error)}, status)
