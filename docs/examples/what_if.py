@@ -10,6 +10,7 @@ one guess of yours: of 100 accounts, `--buyers` buy the pack that a denial offer
 
 import argparse
 import json
+import sys
 import zlib
 from collections import Counter
 from collections.abc import Sequence
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from policies import PolicySet
 from policies.words import dollars, money
-from quota import Comptroller, Denial
+from quota import Comptroller, ComptrollerError, Denial
 from quota.replay import replay
 from quota.replay_totals import Totals
 from quota.traces import Row, read_trace
@@ -98,4 +99,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (ComptrollerError, OSError) as error:
+        sys.exit(f"what_if: {error}")

@@ -15,19 +15,21 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import text
+from sqlalchemy import select, text
+from sqlalchemy.orm import Session
 
 import limiter
 import what_if
 from policies import PolicySet
 from policies.diff import diff
-from quota import Comptroller, StripeSettings
+from quota import AccountBusy, Comptroller, StripeSettings
 from quota.edges import cli
 from quota.testing import FakeClock, assert_books_sound
-from tests.databases import KINDS, a_database
+from tests.databases import KINDS, a_database, locked
 from tests.hosts.host import on_driver
 from tests.stripe_server import StripeServer
 from video_app import app as video_app
+from video_app import product as product_module
 from video_app.product import POLICIES, Job, Product, opened
 from video_app.worker import Beat, Worker
 
@@ -291,6 +293,54 @@ def test_a_job_that_has_waited_for_too_long_is_not_worked_on(shop):
     assert shop.rendered == []
     assert shop.show(video).json()["state"] == "expired"
     assert shop.left() == {"free": 6, "credits": 0}
+
+
+def test_a_heartbeat_that_does_not_get_through_costs_no_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(product_module, "PRAGMAS", ("journal_mode=WAL", "busy_timeout=20"))
+    database = f"sqlite:///{tmp_path / 'app.db'}"
+    with a_shop(database) as shop:
+        video = shop.ask("1").json()["id"]
+
+        def beats_while_somebody_writes(job: Job, beat: Beat) -> None:
+            with locked(database):
+                beat()
+            shop.render(job, beat)
+
+        assert shop.worker(beats_while_somebody_writes).work()
+        assert shop.show(video).json()["state"] == "done"
+
+
+def test_a_transaction_that_met_somebody_else_begins_again(tmp_path):
+    tries: list[int] = []
+    with a_shop(f"sqlite:///{tmp_path / 'app.db'}") as shop:
+
+        def reads_first(session: Session) -> bool:
+            tries.append(len(tries))
+            if len(tries) == 1:
+                session.connection().exec_driver_sql("BEGIN")
+                session.scalars(select(Job)).all()
+                shop.ask("1", 5)  # somebody else writes after it has read
+            grant = shop.comptroller.find("ann", key="1")
+            assert grant is not None
+            return shop.comptroller.release(
+                grant.id, reason="failed", gpu_seconds=0, session=session
+            ).by_this_call
+
+        assert shop.product.in_transaction(reads_first)
+        assert tries == [0, 1]
+        assert shop.left() == {"free": 6, "credits": 0}
+
+
+def test_a_transaction_that_never_gets_through_says_so_in_the_end(tmp_path):
+    tries: list[Session] = []
+
+    def busy(session: Session) -> None:
+        tries.append(session)
+        raise AccountBusy("locked")
+
+    with a_shop(f"sqlite:///{tmp_path / 'app.db'}") as shop, pytest.raises(AccountBusy):
+        shop.product.in_transaction(busy)
+    assert len(tries) == product_module.ATTEMPTS
 
 
 def test_workers_side_by_side_take_each_job_once(shop):
