@@ -1,15 +1,11 @@
-"""The examples of docs/examples run for real, and leave sound books."""
+"""The video app of docs/examples runs for real, and leaves sound books."""
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
-from decimal import Decimal
 from functools import partial
 from typing import Any
 
@@ -18,12 +14,8 @@ from fastapi.testclient import TestClient
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-import limiter
-import what_if
 from policies import PolicySet
-from policies.diff import diff
 from quota import AccountBusy, Comptroller, StripeSettings
-from quota.edges import cli
 from quota.testing import FakeClock, assert_books_sound
 from tests.databases import KINDS, a_database, locked
 from tests.hosts.host import on_driver
@@ -109,9 +101,6 @@ def shop(request, tmp_path, monkeypatch):
         driven = url if url.startswith("sqlite") else on_driver(url, "psycopg")
         with a_shop(driven) as made:
             yield made
-
-
-# --- the video app -------------------------------------------------------------------------------
 
 
 def test_there_is_nothing_to_remark_on_the_policy_file_of_the_video_app():
@@ -289,7 +278,7 @@ def test_work_that_ends_too_late_is_not_delivered_and_its_time_is_booked(shop):
 def test_a_job_that_has_waited_for_too_long_is_not_worked_on(shop):
     video = shop.ask("1").json()["id"]
     shop.clock.advance(hours=2)
-    assert shop.worker().work()
+    assert shop.worker(lambda job, _: shop.rendered.append(job.id)).work()
     assert shop.rendered == []
     assert shop.show(video).json()["state"] == "expired"
     assert shop.left() == {"free": 6, "credits": 0}
@@ -359,97 +348,3 @@ def test_workers_side_by_side_take_each_job_once(shop):
     for each in workers:
         each.join()
     assert sorted(shop.rendered) == asked
-
-
-# --- the limiter ---------------------------------------------------------------------------------
-
-
-@pytest.fixture(params=["nothing", "redis"])
-def limiters(request, monkeypatch):
-    """Two processes' limiters, as far as they share anything, and their clock. Without Redis there is but one."""
-    clock = FakeClock()
-    if request.param == "nothing":
-        monkeypatch.delenv("COMPTROLLER_REDIS", raising=False)
-        with limiter.opened(clock) as alone:
-            yield [alone, alone], clock
-            assert_books_sound(alone.comptroller)
-        return
-    monkeypatch.setenv("COMPTROLLER_REDIS", request.getfixturevalue("redis_url"))
-    with limiter.opened(clock) as one, limiter.opened(clock) as other:
-        yield [one, other], clock
-        for each in (one, other):
-            assert each.comptroller.grants("caller") == []  # SQL has not heard of them
-
-
-def test_the_limiter_is_exact_whoever_calls_at_once(limiters):
-    several, clock = limiters
-
-    def calls_that_go_on(count: int) -> int:
-        with ThreadPoolExecutor(8) as threads:
-            waits = list(threads.map(lambda n: several[n % 2].wait("caller"), range(count)))
-        return waits.count(timedelta(0))
-
-    assert calls_that_go_on(40) == 5  # the burst
-    assert several[0].wait("caller") == timedelta(seconds=2)  # 30 a minute
-    clock.advance(seconds=2, microseconds=-1)
-    assert calls_that_go_on(10) == 0
-    clock.advance(microseconds=1)
-    assert calls_that_go_on(10) == 1
-
-
-def test_the_limiter_knows_callers_and_plans_apart(limiters):
-    (one, _), _ = limiters
-    assert [bool(one.wait("caller")) for _ in range(6)] == [False] * 5 + [True]
-    assert not one.wait("somebody else")
-    assert [bool(one.wait("big", plan="pro")) for _ in range(51)] == [False] * 50 + [True]
-
-
-def test_the_limiter_prints_what_its_callers_would_get(monkeypatch, capsys):
-    monkeypatch.delenv("COMPTROLLER_REDIS", raising=False)
-    limiter.main()
-    said = capsys.readouterr().out.splitlines()
-    assert said[4] == "call 5: 200"
-    assert said[6].startswith("call 7: 429, Retry-After 0:00:0")
-
-
-# --- what if -------------------------------------------------------------------------------------
-
-
-def what_if_said(capsys, *arguments: str) -> list[list[str]]:
-    what_if.main(arguments)
-    return [row.split() for row in capsys.readouterr().out.splitlines()]
-
-
-def test_a_lower_allowance_denies_more_sells_more_and_saves(capsys):
-    header, today, four, two = what_if_said(capsys)
-    assert (" ".join(header[:3]), today[:2]) == ("free units denied", ["as", "today"])
-    assert (four[0], two[0]) == ("4", "2")
-    denied = [int(each[-5]) for each in (today, four, two)]
-    sold, earned, cost, saved = (
-        [Decimal(each[column].removeprefix("$")) for each in (today, four, two)]
-        for column in (-4, -3, -2, -1)
-    )
-    assert denied == sorted(set(denied))
-    assert sold == sorted(set(sold))
-    assert all(mine <= total for mine, total in zip(earned, sold, strict=True))
-    assert saved == [cost[0] - each for each in cost]
-    assert 0 == saved[0] < saved[1] < saved[2]
-
-
-def test_without_buyers_nothing_is_sold_and_the_rest_is_what_replay_says(capsys, tmp_path):
-    _, today, two = what_if_said(capsys, "--buyers", "0", "--units", "2")
-    assert today[-4:-2] == two[-4:-2] == ["$0.00", "$0.00"]
-    totals = tmp_path / "totals.json"
-    arguments = ["replay", what_if.HERE / "demand.csv", "--format", "csv", "--policies", POLICIES]
-    assert cli.run([str(each) for each in [*arguments, "--json", totals]]) == 0
-    replayed = json.loads(totals.read_text())
-    assert int(today[-5]) == replayed["denied"]
-    assert Decimal(today[-2][1:]) * 10**6 == replayed["gpu_cost_micro_usd"]["actual"]
-
-
-def test_an_allowance_is_only_ever_lowered_and_nothing_else_changes():
-    policy_set = PolicySet.load(POLICIES)
-    assert [str(change) for change in diff(policy_set, what_if.lowered(policy_set, 2))] == [
-        "plan standard: daily_allowance 6 -> 2 units per rolling 24h"
-    ]
-    assert what_if.lowered(policy_set, 7).version == policy_set.version

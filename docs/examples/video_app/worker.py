@@ -84,7 +84,7 @@ class Worker:
         return "done"
 
     def _end(self, session: Session, job: Job, state: State, gpu_seconds: Decimal) -> Ending:
-        """End a job and its grant together. Where somebody was first, this only books the time on the GPU."""
+        """End a job and its grant together. Of a grant that had expired, only the time on the GPU is booked."""
         moved = move(session, Job.id == job.id, "running", state)
         comptroller, grant_id = self.product.comptroller, job.grant_id
         if state == "done":
