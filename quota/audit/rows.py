@@ -201,10 +201,9 @@ class RowAudit:
             settings.spend_cap_per,
             settings.disputes,
             settings.plan_due,
-            settings.frozen is not None,
+            settings.frozen,
         )
-        found = (*row[:-1], row[-1] is not None)
-        self._compare("settings", SETTINGS, {"": expected}, {"": found})
+        self._compare("settings", SETTINGS, {"": expected}, {"": tuple(row)})
 
     def _finish_names(self) -> None:
         """What a hash stands for is what was hashed, and nothing is kept of who was forgotten."""
