@@ -16,7 +16,7 @@ from sqlalchemy import bindparam, func, select
 from billing.chain import FIRST
 from billing.discrepancy import Discrepancy, discrepancy
 from billing.sql import Db, Statement
-from billing.stripe.tables import PURCHASES
+from billing.stripe.tables import PLAN_INVOICES, PURCHASES, STRIPE_CUSTOMERS, TOP_UPS
 from billing.tables import (
     ACCOUNT_NAMES,
     BOOKS,
@@ -52,6 +52,7 @@ BOOKS_AT_ONCE: Final = 500
 _OF_BOOKS: Final = (
     *(ACCOUNT_NAMES, ERASABLES, LEDGER_ACCOUNTS, LINES, LOT_BALANCES, LOTS, PAYMENT_REFERENCES),
     *(RECORDS, TRANSFERS, ENDINGS, GPU_ATTEMPTS, GRANTS, HOLDS, LATE_ENDINGS, PURCHASES),
+    *(PLAN_INVOICES, STRIPE_CUSTOMERS, TOP_UPS),
 )
 _BOOKS: Final = Statement(
     select(BOOKS.c.id)

@@ -217,6 +217,11 @@ def known_of(db: Db, payments: Iterable[str | None]) -> Facts:
     return all_of(facts_from(str(row[0])) for row in rows if row is not None)
 
 
+def is_known(db: Db, payment: str) -> bool:
+    """Whether anything was heard under an id of Stripe's, or is expected to be."""
+    return db.row(_FACTS, payment=payment) is not None
+
+
 def customer_of(db: Db, book_id: int) -> str | None:
     """Load who a book's buyer is at Stripe."""
     row = db.row(_CUSTOMER, book_id=book_id)

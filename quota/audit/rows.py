@@ -25,6 +25,7 @@ from quota.audit.payments import (
 )
 from quota.audit.plans import INVOICE_COLUMNS, expected_invoices, invoice_rows
 from quota.audit.state import BookAudit
+from quota.audit.stripe import check_said
 from quota.tables import ENDINGS, GPU_ATTEMPTS, GRANTS, HOLDS, LATE_ENDINGS
 
 GRANT_COLUMNS: Final = (
@@ -165,6 +166,7 @@ class RowAudit:
         top_up, kept = book.top_up, load_top_up(self._db, book.book_id)
         told: Rows = {} if top_up is None else {"": tuple(top_up[0])}
         self._compare("top-up", TopUp._fields, told, {} if kept is None else {"": tuple(kept)})
+        check_said(self._db, book, self._found)
         self._finish_settings()
         self._finish_names()
 
@@ -199,10 +201,9 @@ class RowAudit:
             settings.spend_cap_per,
             settings.disputes,
             settings.plan_due,
-            settings.frozen is not None,
+            settings.frozen,
         )
-        found = (*row[:-1], row[-1] is not None)
-        self._compare("settings", SETTINGS, {"": expected}, {"": found})
+        self._compare("settings", SETTINGS, {"": expected}, {"": tuple(row)})
 
     def _finish_names(self) -> None:
         """What a hash stands for is what was hashed, and nothing is kept of who was forgotten."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from billing.books import zones_text
 from billing.entries import Entry
 from billing.purchases import draft_issue, draft_refund
@@ -11,8 +9,6 @@ from policies.window import Zones
 from quota.again import zones_of
 from quota.audit.state import LOT, BookAudit
 from quota.dues import draft_lot_expiry
-
-FROZEN: Final = "frozen"
 
 
 def check_issue(book: BookAudit, entry: Entry) -> None:
@@ -63,8 +59,11 @@ def check_paid_use(book: BookAudit, entry: Entry) -> None:
 
 
 def check_freeze(book: BookAudit, entry: Entry) -> None:
-    """Take freezing and unfreezing over."""
-    book.settings.frozen = FROZEN if entry.kind == "freeze" else None
+    """Take freezing and unfreezing over, with the reason."""
+    reason = entry.facts["reason"]
+    book.settings.frozen = None if reason is None else book.text_of(reason)
+    if reason is not None:
+        book.needed[reason] = entry.seq
 
 
 def check_forget(book: BookAudit, entry: Entry) -> None:

@@ -34,6 +34,19 @@ LINE = (
     " gpu_estimated_micro_usd, gpu_micro_usd, gpu_unreported_micro_usd)"
     " VALUES (1, 1, 0, 'purchase', :at, '', '', '', '', 0, 10, 0, 400, 0, 0, 7, 0, 0, 0)"
 )
+ASSET = "INSERT INTO comptroller_asset (code, scale) VALUES ('usd', 2)"
+ACCOUNTS = (
+    "INSERT INTO comptroller_ledger_account (book_id, id, asset) VALUES (1, 'lot:1', 'CREDIT'),"
+    " (1, 'revoked', 'CREDIT'), (1, 'expired', 'CREDIT'), (1, 'deferred:1', 'usd'),"
+    " (1, 'refunded:usd', 'usd'), (1, 'breakage:usd', 'usd')"
+)
+TRANSFERS = (
+    "INSERT INTO comptroller_transfer (book_id, seq, idx, debit, credit, asset, amount, phase)"
+    " VALUES (1, 1, 0, 'lot:1', 'revoked', 'CREDIT', 1, 0),"
+    " (1, 1, 1, 'lot:1', 'expired', 'CREDIT', 1, 0),"
+    " (1, 1, 2, 'deferred:1', 'refunded:usd', 'usd', 40, 0),"
+    " (1, 1, 3, 'deferred:1', 'breakage:usd', 'usd', 40, 0)"
+)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -76,7 +89,7 @@ def test_upgrading_keeps_what_is_there_and_guards_it_as_before(engine):
         upgraded_to(connection, "0003")
         at = text("SELECT now()") if in_schema(connection.dialect) else text("SELECT 1")
         values = {"at": connection.execute(at).scalar(), "octets": b"x"}
-        for statement in (BOOK, RECORD, LOT, BALANCE, LINE):
+        for statement in (BOOK, RECORD, ASSET, ACCOUNTS, LOT, BALANCE, LINE, TRANSFERS):
             connection.execute(text(placed(statement, connection.dialect)), values)
     guarded = names(engine)
     with engine.begin() as connection:
@@ -92,8 +105,8 @@ def test_upgrading_keeps_what_is_there_and_guards_it_as_before(engine):
         assert row(line) == (400, 7, 0, 0)
         assert row(
             "SELECT units_in, units_used, units_gone, units_held, units_revoked, units_suspended,"
-            " returned_minor, disputed FROM comptroller_lot_balance"
-        ) == (10, 3, 2, 1, 0, 0, 0, 0)
+            " money_revoked_minor, returned_minor, disputed FROM comptroller_lot_balance"
+        ) == (10, 3, 2, 1, 1, 0, 40, 0, 0), "what was revoked before is known from the transfers"
         assert row("SELECT seq, disputes FROM comptroller_book") == (1, 0)
         change = text(placed("UPDATE comptroller_line SET sold_minor = 0", connection.dialect))
         with pytest.raises(Exception, match="append-only"):

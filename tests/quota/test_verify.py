@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from policies.instants import micros
-from tests.quota.tampering import MORE, RULES, lived_in, places, tamper
+from tests.quota.tampering import MORE, RULES, driver_of, lived_in, places, restore, tamper
 from tests.world import DAY, a_world, plan
 
 U = "book_id = 1"
@@ -214,6 +214,11 @@ TAMPERING: dict[str, tuple[str, int | None, str]] = {
         None,
         "settings, paid_use",
     ),
+    "why it was frozen gone": (
+        f"DELETE FROM comptroller_erasable WHERE {U} AND value = 'chargeback'",
+        15,
+        "value of hash",
+    ),
     "freezing": (
         "UPDATE comptroller_book SET frozen = 'x' WHERE id = 1",
         None,
@@ -327,3 +332,19 @@ def test_forgetting_an_account_writes_first_what_has_fallen_due(books):
         ("expired", micros(grant.expires_at)),
         ("forget", micros(books.clock())),
     ]
+
+
+def test_another_reason_for_a_freeze_is_found_and_a_forgotten_one_is_sound():
+    with a_world(plan(RULES, more=MORE)) as world:
+        world.buy("ten")
+        world.comptroller.freeze("u", reason="chargeback")
+        copy = driver_of(world).serialize()
+        (found,) = tamper(world, "UPDATE comptroller_book SET frozen = 'other'")
+        assert (found.what, found.expected, found.found) == (
+            "settings, frozen",
+            "chargeback",
+            "other",
+        )
+        restore(world, copy)
+        world.comptroller.forget("u")
+        assert world.comptroller.verify() == []

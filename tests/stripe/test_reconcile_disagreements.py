@@ -21,6 +21,7 @@ from tests.stripe.test_reconcile import kinds, paid_out
 from tests.stripe_server import StripeServer
 
 DAY = timedelta(days=1)
+PAID = {"status": "complete", "payment_status": "paid", "payment_intent": "pi_forged"}
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def forged(shop: Shop, kind: str, about: dict[str, Any], **changed: Any) -> None
 def test_a_lot_that_nobody_has_paid_disagrees(shop):
     checkout = shop.checkout()
     session = shop.stripe.get(checkout.session_id)
-    forged(shop, "checkout.session.completed", session, status="complete", payment_status="paid")
+    forged(shop, "checkout.session.completed", session, **PAID)
     assert shop.units() == 10
     shop.clock.advance(hours=1)
     found = shop.comptroller.reconcile_stripe()
@@ -65,7 +66,7 @@ def test_a_lot_that_nobody_has_paid_disagrees(shop):
 def test_a_lot_whose_session_stripe_does_not_know_disagrees(shop):
     checkout = shop.checkout()
     session = shop.stripe.get(checkout.session_id)
-    forged(shop, "checkout.session.completed", session, status="complete", payment_status="paid")
+    forged(shop, "checkout.session.completed", session, **PAID)
     shop.clock.advance(hours=1)
     with StripeServer(shop.clock) as other:
         settings = StripeSettings(other.api_key, [], other.url)

@@ -59,6 +59,7 @@ def upgrade() -> None:
         guard(("line",), of_books=True)
         _make_again(BALANCE, _create_balances)
         _create_indexes()
+    _fill_balances()
     _create_purchases()
     _create_plan_invoices()
     _create_top_ups()
@@ -77,6 +78,22 @@ def _widen_in_server() -> None:
         if "refunded_minor" in found["sqltext"]:
             op.drop_constraint(str(found["name"]), LINE, type_="check")
     op.create_check_constraint(None, LINE, CHECK_OF_LINES)
+
+
+def _fill_balances() -> None:
+    """Say of lots that were refunded before what was revoked of them: their transfers know."""
+    for column, debit, credit in (
+        ("units_revoked", "lot:", "= 'revoked'"),
+        ("money_revoked_minor", "deferred:", "LIKE 'refunded:%'"),
+    ):
+        statement = (
+            f"UPDATE {BALANCE} AS balance SET {column} = revoked.amount FROM ("  # noqa: S608 - our own names
+            "SELECT book_id, debit, CAST(sum(amount) AS BIGINT) AS amount FROM comptroller_transfer"
+            f" WHERE credit {credit} GROUP BY book_id, debit) AS revoked"
+            " WHERE revoked.book_id = balance.book_id"
+            f" AND revoked.debit = '{debit}' || CAST(balance.lot_no AS TEXT)"
+        )
+        op.execute(statement)
 
 
 def _make_again(table: str, create: Callable[[], None]) -> None:
