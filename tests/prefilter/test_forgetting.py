@@ -67,6 +67,8 @@ def test_an_old_state_that_was_put_back_gives_way_to_that_of_the_later_book(worl
     assert world.said(2)[0] == "granted"
     world.learn()
     assert world.known().book_id == 2
+    news._send([message for message in sent if message.args[0] == "p"])
+    assert world.known().book_id == 2, "nor does it take the place of that"
 
 
 def test_within_a_hosts_session_it_leaves_when_the_host_has_committed(world, tmp_path):

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from quota.prefilter.answers import Verdict
 from quota.prefilter.events import Message
 from tests.prefilter.behind import Behind, behind
 from tests.world import SECTIONS
@@ -81,6 +82,20 @@ def test_a_grant_after_something_that_was_lost_lets_nothing_be_denied(world):
     assert world.said() == ("allowance_exhausted", "sql")
 
 
+def test_a_grant_that_was_written_with_what_was_due_lets_nothing_be_denied(world):
+    kept = world.keeps()
+    (open_one,) = world.known().leases
+    world.clock.set(open_one.expires_at)
+    world.learn()
+    world.send(kept["p"][0])
+    world.ask(1)
+    world.send(kept["g"][0])
+    known = world.known()
+    assert (known.seq, known.seen, known.told) == (1, 3, 0), (
+        "its hold has expired, which SQL told in full"
+    )
+
+
 def test_what_was_written_lets_nothing_be_denied_until_all_of_it_is_told(world):
     world.grant(2)
     kept = world.keeps()
@@ -91,7 +106,9 @@ def test_what_was_written_lets_nothing_be_denied_until_all_of_it_is_told(world):
     assert world.said() == ("allowance_exhausted", "sql")
     world.send(kept["p"][0])  # from before
     assert world.known().seen == 3
+    verdicts = world.verdicts()
     assert world.said() == ("allowance_exhausted", "sql")
+    assert verdicts == [Verdict.DOUBTFUL], "whoever asks, and not this process alone"
     world.send(kept["p"][-1])
     assert world.known().seq == 3
     assert world.send(kept["s"][0]) == 0, "that is known by now"

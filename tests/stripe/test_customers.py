@@ -59,6 +59,19 @@ def test_after_a_customer_was_deleted_the_next_checkout_makes_another(shop):
     assert shop.comptroller.customer_portal("ann", return_url="https://shop.example/")
 
 
+def test_two_checkouts_at_one_time_after_a_customer_was_deleted_are_of_one_customer(shop):
+    shop.bought()
+    delete(shop)
+    gate = shop.stripe.hold(method="POST", path="/v1/customers")
+    with ThreadPoolExecutor(1) as another:
+        first = another.submit(shop.checkout)
+        gate.wait_until_reached()
+        second = shop.checkout()
+        gate.release()
+        sessions = {first.result(30).session_id, second.session_id}
+    assert len({customer_of(shop, session) for session in sessions}) == 1
+
+
 def test_what_is_still_heard_of_a_deleted_customer_does_not_bring_it_back(shop):
     bought = shop.bought()
     delete(shop)

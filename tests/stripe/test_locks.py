@@ -64,3 +64,24 @@ def test_the_events_of_a_session_and_of_its_payment_wait_for_each_other_in_one_o
         assert "paid: 10 units" in second.result(30)
     host.dispose()
     assert shop.units() == 10
+
+
+def test_an_event_that_two_workers_hear_of_at_once_is_worked_off_once(shop, database_url):
+    checkout = shop.checkout()
+    shop.stripe.pay(checkout.session_id)
+    (paid,) = shop.stripe.deliveries("checkout.session.completed")
+    with (
+        ThreadPoolExecutor(2) as workers,
+        psycopg.connect(database_url, autocommit=True) as outside,
+        psycopg.connect(database_url) as holder,
+    ):
+        outside.execute(KNOWN, [checkout.session_id])
+        holder.execute(LOCK, [checkout.session_id])
+        handle = shop.comptroller.handle_stripe_event
+        both = [workers.submit(handle, paid.payload, paid.header) for _ in range(2)]
+        until_waiting(outside, 2)
+        holder.rollback()
+        effects = {each.result(30).effect for each in both}
+    (letter,) = shop.comptroller.stripe_events()
+    assert effects == {letter.effect, "seen before"}
+    assert (letter.attempts, shop.units()) == (1, 10)

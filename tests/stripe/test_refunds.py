@@ -42,6 +42,16 @@ def test_a_refund_of_all_that_is_left_can_be_repeated_under_its_name(shop):
         shop.comptroller.refund(bought.id, key="ticket-82")
 
 
+def test_what_a_lost_dispute_has_taken_is_not_left_to_refund(shop):
+    bought = shop.bought()
+    (charge,) = shop.stripe.every("charge")
+    shop.stripe.dispute(charge["id"], 150)
+    shop.stripe.lose(shop.stripe.every("dispute")[-1]["id"])
+    shop.hear()
+    with pytest.raises(InvalidRequest, match="250 usd"):
+        shop.comptroller.refund(bought.id, 251)
+
+
 def test_a_refund_that_nobody_has_heard_of_is_found_at_stripe_by_its_name(shop):
     bought = shop.bought()
     shop.stripe.go_wrong("cut", after=True, method="POST", path="/v1/refunds", times=3)

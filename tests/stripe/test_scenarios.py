@@ -265,6 +265,13 @@ DISPUTES = {
         dispute             | units 0, held 3, generates no, clearing -15.00, receivable 3.00, fees 15.00
         lose                | held 0, receivable 0, returned 2.00, deferred 0, refunded 2.00, loss 2.00
     """,
+    "refunded and lost with taxes in it: of both together all tax goes back, to the cent": """
+        offer ten taxed     | status pending
+        pay tax 0.33        | status paid, units 10, generates yes, clearing 4.33, deferred 4.00, tax 0.33
+        refund 1.02         | units 8, clearing 3.31, tax 0.26, returned 0.95, deferred 3.20, refunded 0.80
+        dispute             | units 0, held 8, generates no, clearing -15.00, receivable 3.31, fees 15.00
+        lose                | held 0, receivable 0, tax 0, returned 4.00, deferred 0, refunded 4.00
+    """,
 }
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
+from billing.payments import Purchase
 from tests.stripe.shop import Shop, opened
 from tests.stripe.test_bad_events import edited, hear, payload_of
 
@@ -40,6 +42,16 @@ def test_a_payment_that_is_put_off_to_a_later_day_gives_nothing_yet(shop):
     assert shop.units() == 10
 
 
+def test_a_session_that_only_keeps_a_card_is_not_about_a_payment(shop):
+    checkout = shop.checkout()
+    shop.stripe.pay(checkout.session_id)
+    paid = payload_of(shop, "checkout.session.completed")
+    nothing = {"data__object__amount_subtotal": None, "data__object__amount_total": None}
+    setup = edited(paid, id="evt_x", data__object__mode="setup", **nothing)
+    assert hear(shop, setup).status == "ignored"
+    assert (shop.units(), shop.ledger()) == (0, {})
+
+
 def test_the_session_knows_its_payment_whoever_has_copied_our_metadata_before(shop):
     checkout = shop.checkout()
     copied = {"comptroller_purchase": checkout.purchase_id, "comptroller_kind": "pack"}
@@ -55,3 +67,15 @@ def test_the_session_knows_its_payment_whoever_has_copied_our_metadata_before(sh
     shop.hear()
     assert shop.comptroller.purchase(checkout.purchase_id).refunded_minor == 200
     assert shop.units() == 5
+
+
+def test_a_pack_of_other_content_has_another_price_at_stripe(shop):
+    pack = Purchase("pu_1", "ten", 10, 400, "usd", 0, "12mo", "sha256:0")
+    others = [
+        replace(pack, price_minor=500),
+        replace(pack, units=20),
+        replace(pack, currency="eur"),
+    ]
+    price = shop.comptroller._gateway().price
+    assert len({price(each) for each in (pack, *others)}) == 4
+    assert price(replace(pack, id="pu_2", policy_version="sha256:1")) == price(pack)

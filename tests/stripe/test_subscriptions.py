@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from billing.stripe.events import heard_of
+from billing.stripe.facts import BILL, PAID_BY
 from billing.stripe.signature import sign
 from policies.errors import InvalidRequest
 from tests.stripe.plans import POLICIES, Subscribers
@@ -331,6 +333,41 @@ def test_a_renewal_that_is_paid_within_its_grace_changes_nothing(shop, people):
     shop.hear()
     shop.clock.advance(days=10)
     assert people.plan() == "pro"
+
+
+def test_a_renewal_that_is_paid_ends_the_grace_whether_stripe_tells_of_the_subscription_or_not(
+    shop, people
+):
+    subscription = people.subscribed("pro")
+    shop.clock.set(RENEWAL)
+    invoice = shop.stripe.fail_renewal(subscription)
+    shop.hear()
+    shop.clock.advance(days=3)
+    shop.stripe.retry(invoice)
+    shop.take_in(shop.stripe.deliveries("invoice.paid"))
+    shop.clock.advance(days=10)
+    assert people.plan() == "pro"
+
+
+def test_of_an_invoice_that_credit_has_paid_for_the_most_part_no_more_is_tax_than_was_paid(
+    shop, people
+):
+    people.subscribed("pro", tax=570)
+    (invoice,) = shop.stripe.every("invoice")
+    heard = heard_of({**invoice, "amount_paid": 100}, "invoice.paid", 0)
+    assert heard is not None
+    assert [(bill["total"], bill["tax"]) for bill in heard.facts[BILL].values()] == [(100, 100)]
+
+
+def test_a_payment_that_was_only_tried_has_not_paid_an_invoice(shop, people):
+    people.subscribed("pro")
+    (paid,) = shop.stripe.every("invoice_payment")
+    heard = heard_of(paid, "invoice_payment.paid", 0)
+    assert heard is not None
+    (intent,) = heard.facts[PAID_BY]
+    assert intent == shop.stripe.every("payment_intent")[-1]["id"]
+    for status in ("open", "canceled"):
+        assert heard_of({**paid, "status": status}, "invoice_payment.paid", 0) is None
 
 
 def test_who_thinks_again_before_the_period_ends_keeps_the_plan(shop, people):

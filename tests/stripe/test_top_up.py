@@ -63,6 +63,25 @@ def test_the_months_cap_holds_and_begins_anew_with_the_month(shop):
     assert shop.comptroller.top_up("ann").status == "paid"
 
 
+def test_what_is_bought_at_the_first_instant_of_a_month_counts_towards_its_cap(shop):
+    opted_in(shop)
+    shop.comptroller.set_top_up("ann", pack="ten", below_units=2, cap_minor_per_month=400)
+    shop.clock.set(shop.clock().replace(month=2, day=1, hour=0, minute=0, second=0, microsecond=0))
+    assert shop.comptroller.top_up("ann").status == "paid"
+    assert shop.use(11, "all")
+    assert shop.comptroller.top_up("ann") is None
+
+
+def test_what_was_declined_does_not_count_towards_the_months_cap(shop):
+    opted_in(shop)
+    (card,) = shop.stripe.every("payment_method")
+    shop.stripe.set_behaviour(card["id"], "generic_decline")
+    assert shop.comptroller.top_up("ann").status == "failed"
+    shop.stripe.set_behaviour(card["id"], "ok")
+    shop.comptroller.set_top_up("ann", pack="ten", below_units=2, cap_minor_per_month=400)
+    assert shop.comptroller.top_up("ann").status == "paid"
+
+
 @pytest.mark.parametrize("code", ["card_declined", "authentication_required"])
 def test_a_decline_switches_it_off_and_says_so(shop, code):
     opted_in(shop)
