@@ -130,7 +130,8 @@ def _in_turn(store: Store, books: list[int], budgets: BudgetSums) -> Iterator[St
 def _check_versions(db: Db) -> Iterator[Discrepancy]:
     """Every stored policy set has the content that its version is the hash of."""
     for version, content in db.rows(_VERSIONS):
-        hashed = hashlib.sha256(content.encode()).hexdigest()
+        is_text = isinstance(content, str)  # SQLite keeps bytes in a column of text, too
+        hashed = hashlib.sha256(content.encode()).hexdigest() if is_text else None
         if hashed != version:
             yield discrepancy(None, None, f"content of policy version {version}", version, hashed)
 

@@ -6,11 +6,12 @@ The way of a record: its place in the chain (`billing.chain`), what it does to g
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from typing import Final
 
 from billing.chain import Link, entries
-from billing.discrepancy import Discrepancy
+from billing.discrepancy import Discrepancy, discrepancy
 from billing.entries import UNREADABLE, Entry
 from billing.plans import INVOICE, RECOGNISED, SUBSCRIPTION
 from billing.sql import Db
@@ -39,6 +40,8 @@ from quota.audit.settings import (
 )
 from quota.audit.state import BookAudit, BudgetSums, Check
 
+UNTYPED: Final = (*UNREADABLE, struct.error, MemoryError)
+"""What becomes of a value that SQLite keeps in a column of another type: a huge number of bytes, for one."""
 DUES: Final = ("expired", "lot_expiry", RECOGNISED)
 CHECKS: Final[dict[str, Check]] = {
     "grant": check_grant,
@@ -73,8 +76,18 @@ def verify_book(
 ) -> Iterator[int]:
     """Verify one book, and yield how many records each page had.
 
-    What is not as they say is added to `found`, what they charged to budgets to `budgets`.
+    What is not as they say is added to `found`, what they charged to budgets to `budgets`. A row that cannot even be
+    read, since a column holds what none of its type can be, is found too: nothing after it can be said of the book.
     """
+    try:
+        yield from _verified(db, book_id, budgets, found)
+    except UNTYPED as error:
+        found.append(
+            discrepancy(book_id, None, "rows of the book", "what can be read", repr(error))
+        )
+
+
+def _verified(db: Db, book_id: int, budgets: BudgetSums, found: list[Discrepancy]) -> Iterator[int]:
     link, ledger = Link(), LedgerAudit(db, book_id, found)
     book = BookAudit(db, ledger, load_values(db, book_id), budgets, found)
     rows = RowAudit(db, book, found)

@@ -272,6 +272,30 @@ def test_every_change_of_a_row_is_found_with_its_book_and_record(books, change):
     assert all("\n" not in str(each) for each in found)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "comptroller_account_name SET salt = 1000000000000000000",
+        "comptroller_hold SET expires_at = 'soon'",
+        "comptroller_line SET counts_at = 'then'",
+        "comptroller_record SET recorded_at = 1000000000000000000",
+        "comptroller_record SET body = 1.5",
+    ],
+)
+def test_a_row_that_cannot_even_be_read_is_found(books, change):
+    # SQLite keeps any value in any column, once its checks are off.
+    found = tamper(books, f"UPDATE {change} WHERE {U}")
+    assert found[0].book == 1
+    assert "what can be read" in str(found[0])
+    # What the rest of the book has spent of budgets is not known then.
+    assert {each.book for each in found[1:]} <= {None}
+
+
+def test_a_policy_version_that_is_no_text_is_found(books):
+    found = tamper(books, "UPDATE comptroller_policy_version SET content = x'ff'")
+    assert "content of policy version" in str(found[0])
+
+
 def test_a_policy_version_that_is_not_what_its_hash_says_is_found(books):
     found = tamper(
         books,
