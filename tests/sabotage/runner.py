@@ -19,6 +19,8 @@ from typing import Final
 from tests.sabotage.catalogue import CannotApply, Sabotage, is_node
 
 TIMEOUT_SECONDS: Final = 300
+ALL_SECONDS: Final = 1800
+"""How long the tests of all sabotages may take together, on a busy machine too."""
 LEFT_OUT: Final = shutil.ignore_patterns(
     *".git .venv venv __pycache__ .*_cache .hypothesis build dist *.egg-info *.db *.db-*".split()
 )
@@ -98,7 +100,7 @@ def failures_without_sabotage(sabotages: Sequence[Sabotage], project: Path) -> l
     if expressions:
         groups.append([" or ".join(f"({expression})" for expression in expressions)])
     with a_copy_of(project) as copy:
-        runs = [run_tests(copy, group) for group in groups]
+        runs = [run_tests(copy, group, ALL_SECONDS) for group in groups]
     return [
         f"{run.first_failure or 'pytest'}: {run.last_line}"
         for run in runs
@@ -122,14 +124,14 @@ def a_copy_of(project: Path) -> Iterator[Path]:
         yield copy
 
 
-def run_tests(copy: Path, tests: Sequence[str]) -> Run:
+def run_tests(copy: Path, tests: Sequence[str], seconds: int = TIMEOUT_SECONDS) -> Run:
     """Run node ids, or one `-k` expression, in the copy, up to the first failure."""
     chosen = list(tests) if is_node(tests[0]) else ["-k", tests[0], "tests"]
     options = ["-x", "-q", "-rfE", "--tb=no", "-p", "no:cacheprovider", "-p", "no:randomly"]
     try:
-        done = _python(copy, "-m", "pytest", *options, *chosen)
+        done = _python(copy, "-m", "pytest", *options, *chosen, seconds=seconds)
     except subprocess.TimeoutExpired:
-        return Run(code=-1, output=f"no end after {TIMEOUT_SECONDS} seconds")
+        return Run(code=-1, output=f"no end after {seconds} seconds")
     return Run(code=done.returncode, output=done.stdout + done.stderr)
 
 
@@ -147,7 +149,9 @@ def _assert_imported_from(copy: Path) -> None:
         raise AssertionError(f"the copy is not what is imported: {strangers or done.stderr}")
 
 
-def _python(copy: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def _python(
+    copy: Path, *arguments: str, seconds: int = TIMEOUT_SECONDS
+) -> subprocess.CompletedProcess[str]:
     environment = {
         **os.environ,
         "PYTHONPATH": str(copy),
@@ -162,6 +166,6 @@ def _python(copy: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=TIMEOUT_SECONDS,
+        timeout=seconds,
         check=False,
     )
