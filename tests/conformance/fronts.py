@@ -43,8 +43,9 @@ class Fronted(Driver):
         heard, meant = front.heard, front.answer
 
         def counted(reply: Any) -> Any:
-            self.reached[f"script: {Verdict(reply[0]).name}"] += 1
-            return heard(reply)
+            said = heard(reply)
+            self.reached[f"script: {Verdict(said[0]).name}"] += 1
+            return said
 
         def understood(*values: Any, **named: Any) -> Any:
             answer = meant(*values, **named)
